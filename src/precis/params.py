@@ -1,0 +1,121 @@
+"""The typed form of params.yaml: one section for each part, no default anywhere.
+
+A section object stops at `stages`: below it, functions take plain keyword arguments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from precis.errors import PrecisError
+
+PARAMS_FILE = Path("params.yaml")
+
+
+class Section(BaseModel):
+    """A group of parameters: every key is required, unknown keys are refused, types are not converted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TrainParams(Section):
+    """How the models are trained (the stage `train`)."""
+
+    seed: int = Field(ge=0)
+    threads: int = Field(ge=1)
+    max_epochs: int = Field(ge=1)
+    max_minutes: float = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    optimizer: Literal["adam", "adagrad"]
+    learning_rate: float = Field(gt=0)
+    warmup_updates: int = Field(ge=0)
+    final_learning_rate: float = Field(ge=0, le=1)
+    weight_decay: float = Field(ge=0)
+    gradient_clip: float = Field(gt=0)
+    patience: int = Field(ge=1)
+    validations_per_epoch: int = Field(ge=1)
+    sample_summaries: int = Field(ge=0)
+    log_every_updates: int = Field(ge=1)
+    max_skipped_batches: int = Field(ge=0)
+
+
+class TrackingParams(Section):
+    """Where MLflow keeps the record; MLFLOW_TRACKING_URI overrides it."""
+
+    experiment: str = Field(min_length=1)
+
+
+class RegistryParams(Section):
+    """Which model the stage `register` puts into the MLflow registry."""
+
+    name: str = Field(min_length=1, pattern=r"^[^/:]+$")
+    metric: str = Field(min_length=1)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    train: TrainParams
+    tracking: TrackingParams
+    registry: RegistryParams
+
+
+def load_params(path: str | Path = PARAMS_FILE) -> Params:
+    """Read and check params.yaml.
+
+    Raises:
+        PrecisError: the file is missing, is no YAML, or values in it cannot be used; the message
+            names every problem at once.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise PrecisError(
+            f"{path} not found in {Path.cwd().name}/: run this from the root of the repository, where params.yaml is"
+        )
+    try:
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+    except YAMLError as error:
+        raise PrecisError(f"{path} is not valid YAML: {_first_lines(error)}") from error
+    except UnicodeDecodeError as error:
+        raise PrecisError(f"{path} is not UTF-8 text: {error}") from error
+    return check_params(values, path)
+
+
+def check_params(values: Any, path: str | Path = PARAMS_FILE) -> Params:
+    """Turn plain values into typed ones; raises PrecisError like `load_params`."""
+    if not isinstance(values, dict):
+        raise PrecisError(f"{path} cannot be used: expected sections such as `train:`, found {_shown(values)}")
+    try:
+        return Params.model_validate(values)
+    except ValidationError as error:
+        problems = [f"  {_describe(problem)}" for problem in error.errors(include_url=False)]
+        raise PrecisError("\n".join([f"{path} cannot be used:", *problems])) from error
+
+
+def _describe(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"])
+    match problem["type"]:
+        case "missing":
+            return f"{where}: missing"
+        case "extra_forbidden":
+            return f"{where}: unknown key"
+        case "value_error":
+            # what our own validators say needs no "Value error, " before it
+            message = str(problem["ctx"]["error"])
+            return f"{where}: {message}" if where else message
+        case _:
+            return f"{where}: {problem['msg']}, found {_shown(problem['input'])}"
+
+
+def _shown(value: Any, longest: int = 60) -> str:
+    text = repr(value)
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def _first_lines(error: YAMLError) -> str:
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
