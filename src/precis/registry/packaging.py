@@ -1,0 +1,124 @@
+"""A trained model as an MLflow model, and back: safetensors, JSON and word lists, never a pickle.
+
+The MLflow model holds the model directory as it is, a manifest of SHA-256 digests and a few lines of code
+that call the installed precis. The package's own code is not copied into it (`code_paths`): a registered
+model would otherwise bring code that runs on loading, and two versions loaded by one process would fight
+over the module names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from precis.errors import PrecisError
+from precis.registry.manifest import (
+    MANIFEST,
+    check_manifest,
+    combined_digest,
+    digests_of,
+    write_manifest,
+)
+
+logger = logging.getLogger(__name__)
+
+# What serving a model imports, pinned to what is installed. Naming the packages spares MLflow a guess that
+# takes 12 s. precis itself is not on a public index: install it beside these.
+_REQUIREMENTS = ("mlflow", "torch", "safetensors", "numpy", "regex", "pydantic")
+_ARTIFACT = "model"
+INPUT_EXAMPLE = [
+    "Return the number of words in a text. Punctuation marks and white space are not counted."
+]
+
+
+@dataclass(frozen=True)
+class Package:
+    """Where MLflow put a model, and the digest of its files."""
+
+    uri: str
+    digest: str
+
+
+def digest_of(directory: str | os.PathLike[str]) -> str:
+    """The digest that a model directory has once it is packaged."""
+    return combined_digest(digests_of(directory))
+
+
+def log_model_directory(
+    directory: str | os.PathLike[str], *, name: str, run_id: str | None
+) -> Package:
+    """Make an MLflow model of a model directory, belonging to the run that trained it.
+
+    The caller has pointed MLflow at its tracking server. The run itself is not reopened: its status and
+    end time stay.
+
+    Args:
+        directory: what `precis.serving.summarizer.Summarizer.load` reads.
+        name: what MLflow shows, for instance "pointer".
+        run_id: the training run; None if the record no longer has it.
+    """
+    import mlflow.pyfunc
+    from mlflow.models import Model
+
+    with tempfile.TemporaryDirectory(prefix="precis-package-") as temporary:
+        staged = Path(temporary) / _ARTIFACT
+        shutil.copytree(
+            directory, staged, ignore=shutil.ignore_patterns("__pycache__", MANIFEST)
+        )
+        digest = write_manifest(staged)
+        info = Model.log(
+            artifact_path=None,
+            name=name,
+            flavor=mlflow.pyfunc,
+            run_id=run_id,
+            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+            artifacts={_ARTIFACT: str(staged)},
+            input_example=INPUT_EXAMPLE,
+            pip_requirements=[
+                f"{package}=={version(package).split('+')[0]}"
+                for package in _REQUIREMENTS
+            ],
+            metadata={"precis_version": version("precis"), "precis_digest": digest},
+            tags={"precis.digest": digest},
+        )
+    logger.info("packaged %s as %s", directory, info.model_uri)
+    return Package(uri=info.model_uri, digest=digest)
+
+
+@contextmanager
+def unpacked(uri: str, *, digest: str | None = None) -> Iterator[Path]:
+    """The model directory inside an MLflow model, checked file by file; nothing of it is executed.
+
+    Args:
+        uri: for instance models:/precis@champion.
+        digest: what the registry recorded; None checks against the package's own manifest alone.
+
+    Raises:
+        PrecisError: there is no such model, or its files are not those that were registered.
+    """
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="precis-model-") as temporary:
+        try:
+            download_artifacts(artifact_uri=uri, dst_path=temporary)
+        except (MlflowException, OSError) as error:
+            raise PrecisError(f"{uri} cannot be read: {error}") from error
+        directory = Path(temporary) / "artifacts" / _ARTIFACT
+        if not directory.is_dir():
+            raise PrecisError(
+                f"{uri} holds no precis model (no artifacts/{_ARTIFACT} in it)"
+            )
+        found = check_manifest(directory)
+        if digest is not None and found != digest:
+            raise PrecisError(
+                f"{uri} is not what was registered: its files' digest is {found}, the registry says {digest}"
+            )
+        yield directory
