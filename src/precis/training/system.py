@@ -1,0 +1,137 @@
+"""The training step, the validation step and the optimizer, as Lightning runs them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
+
+from precis.batches.batch import Batch
+from precis.models.build import SummarizationModel
+from precis.models.losses import Losses
+from precis.models.source import Source, Target
+
+
+class SummarizationSystem(pl.LightningModule):
+    """A model, its optimizer and its learning-rate schedule.
+
+    Args:
+        model: one of the three.
+        optimizer: `adam` or `adagrad` (accumulators starting at 0.1, as See et al. have them).
+        learning_rate: the highest.
+        warmup_updates: updates in which it rises from 0.
+        final_learning_rate: the share of the highest that is left after the last update.
+        total_updates: updates in all epochs together.
+        weight_decay: decoupled; for Adam only.
+        log_every_updates: updates between two points of the training loss.
+    """
+
+    def __init__(
+        self,
+        model: SummarizationModel,
+        *,
+        optimizer: str,
+        learning_rate: float,
+        warmup_updates: int,
+        final_learning_rate: float,
+        total_updates: int,
+        weight_decay: float,
+        log_every_updates: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._optimizer = optimizer
+        self._learning_rate = learning_rate
+        self._warmup_updates = warmup_updates
+        self._final_learning_rate = final_learning_rate
+        self._total_updates = total_updates
+        self._weight_decay = weight_decay
+        self._log_every_updates = log_every_updates
+        # sums since the last logged point, on the device: reading them at each update would make it wait
+        self.register_buffer("training_nll", torch.zeros((), dtype=torch.float64))
+        self.register_buffer("training_tokens", torch.zeros((), dtype=torch.float64))
+        self._validation: list[Losses] = []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
+        losses = self.model.training_loss(*inputs_of(batch))
+        self.training_nll += losses.nll_sum.detach()
+        self.training_tokens += losses.num_tokens
+        return losses.total
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Log the mean loss of the updates since the last point."""
+        if self.global_step % self._log_every_updates == 0:
+            self._log_training_loss()
+
+    def on_train_end(self) -> None:
+        """Log what the last whole point did not cover."""
+        if self.training_tokens > 0:
+            self._log_training_loss()
+
+    def _log_training_loss(self) -> None:
+        if self.logger is not None and self.training_tokens > 0:
+            metrics = {
+                "train_loss": float(self.training_nll / self.training_tokens),
+                "learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
+            }
+            self.logger.log_metrics(metrics, step=self.global_step)
+        self.training_nll.zero_()
+        self.training_tokens.zero_()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Collect the losses of one validation batch."""
+        self._validation.append(self.model.training_loss(*inputs_of(batch)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean negative log-likelihood of a validation word, and what no model of this kind can write."""
+        num_tokens = sum(losses.num_tokens for losses in self._validation)
+        num_unreachable = sum(losses.num_unreachable for losses in self._validation)
+        nll = sum(float(losses.nll_sum) for losses in self._validation)
+        self._validation.clear()
+        loss = nll / num_tokens if num_tokens else math.nan
+        self.log("validation_loss", loss, logger=False)
+        if self.logger is not None:
+            metrics = {
+                "validation_loss": loss,
+                "validation_unreachable": num_unreachable / max(num_tokens + num_unreachable, 1),
+                "epoch": float(self.current_epoch),
+            }
+            self.logger.log_metrics(metrics, step=self.global_step)
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer in its fused form, its rate changed after every update."""
+        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer: torch.optim.Optimizer
+        if self._optimizer == "adam":
+            optimizer = torch.optim.AdamW(
+                parameters, lr=self._learning_rate, weight_decay=self._weight_decay, fused=True
+            )
+        else:
+            optimizer = torch.optim.Adagrad(
+                parameters, lr=self._learning_rate, initial_accumulator_value=0.1, fused=True
+            )
+        schedule = LambdaLR(optimizer, self._rate_at)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _rate_at(self, update: int) -> float:
+        if update < self._warmup_updates:
+            return (update + 1) / self._warmup_updates
+        remaining = max(self._total_updates - self._warmup_updates, 1)
+        done = min((update - self._warmup_updates) / remaining, 1.0)
+        return 1.0 - done * (1.0 - self._final_learning_rate)
+
+
+def inputs_of(batch: Batch) -> tuple[Source, Target]:
+    """A batch as the models take it."""
+    source = Source(
+        ids=batch.source_ids,
+        extended_ids=batch.source_extended_ids,
+        lengths=batch.source_lengths,
+        num_oovs=batch.num_oovs,
+    )
+    return source, Target(inputs=batch.target_inputs, ids=batch.target_ids)
