@@ -38,9 +38,7 @@ def read_candidates(
                 f"{metrics_file} has no {metric!r}, which params.yaml: registry.metric asks for; "
                 f"it has {', '.join(sorted(metrics))}"
             )
-        run = _read_json(
-            directory / "run.json", f"run `dvc repro train@{directory.name}`"
-        )
+        run = _read_json(directory / "run.json", f"run `dvc repro train@{directory.name}`")
         if "fingerprint" not in run:
             raise PrecisError(
                 f"{directory / 'run.json'} has no fingerprint: run `dvc repro -f train@{directory.name}`"

@@ -18,7 +18,7 @@ MANIFEST = "manifest.json"
 
 def file_digest(path: str | os.PathLike[str]) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -42,9 +42,7 @@ def write_manifest(directory: str | os.PathLike[str]) -> str:
     """Write the manifest of a folder into it; returns the folder's digest."""
     digests = digests_of(directory)
     with atomic_path(Path(directory) / MANIFEST) as temporary:
-        temporary.write_text(
-            json.dumps(digests, indent=2, sort_keys=True) + "\n", encoding="utf-8"
-        )
+        temporary.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return combined_digest(digests)
 
 
@@ -63,16 +61,14 @@ def check_manifest(directory: str | os.PathLike[str]) -> str:
             f"{directory} has no {MANIFEST}: it is no packaged model, register it again"
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PrecisError(
-            f"{directory / MANIFEST} is damaged ({error}): register the model again"
-        ) from error
+        raise PrecisError(f"{directory / MANIFEST} is damaged ({error}): register the model again") from error
     found = digests_of(directory)
     problems = differences(expected, found)
     if problems:
         raise PrecisError(
             "\n".join(
                 [
-                    f"{directory} does not match its {MANIFEST}; it was not loaded. Register the model again:",
+                    f"{directory} does not match its {MANIFEST} and is not used. Register the model again:",
                     *problems,
                 ]
             )
@@ -89,7 +85,5 @@ def differences(expected: dict[str, str], found: dict[str, str]) -> list[str]:
         elif name not in expected:
             lines.append(f"  {name}: not listed")
         elif expected[name] != found[name]:
-            lines.append(
-                f"  {name}: SHA-256 is {found[name]}, expected {expected[name]}"
-            )
+            lines.append(f"  {name}: SHA-256 is {found[name]}, expected {expected[name]}")
     return lines

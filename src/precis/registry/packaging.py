@@ -33,9 +33,7 @@ logger = logging.getLogger(__name__)
 # takes 12 s. precis itself is not on a public index: install it beside these.
 _REQUIREMENTS = ("mlflow", "torch", "safetensors", "numpy", "regex", "pydantic")
 _ARTIFACT = "model"
-INPUT_EXAMPLE = [
-    "Return the number of words in a text. Punctuation marks and white space are not counted."
-]
+INPUT_EXAMPLE = ["Return the number of words in a text. Punctuation marks and white space are not counted."]
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def digest_of(directory: str | os.PathLike[str]) -> str:
 
 
 def log_model_directory(
-    directory: str | os.PathLike[str], *, name: str, run_id: str | None
+    directory: str | os.PathLike[str], *, name: str, run_id: str | None, experiment_id: str
 ) -> Package:
     """Make an MLflow model of a model directory, belonging to the run that trained it.
 
@@ -63,16 +61,17 @@ def log_model_directory(
         directory: what `precis.serving.summarizer.Summarizer.load` reads.
         name: what MLflow shows, for instance "pointer".
         run_id: the training run; None if the record no longer has it.
+        experiment_id: where MLflow shows the model.
     """
+    import mlflow
     import mlflow.pyfunc
     from mlflow.models import Model
 
     with tempfile.TemporaryDirectory(prefix="precis-package-") as temporary:
         staged = Path(temporary) / _ARTIFACT
-        shutil.copytree(
-            directory, staged, ignore=shutil.ignore_patterns("__pycache__", MANIFEST)
-        )
+        shutil.copytree(directory, staged, ignore=shutil.ignore_patterns("__pycache__", MANIFEST))
         digest = write_manifest(staged)
+        mlflow.set_experiment(experiment_id=experiment_id)
         info = Model.log(
             artifact_path=None,
             name=name,
@@ -81,10 +80,7 @@ def log_model_directory(
             python_model=str(Path(__file__).with_name("pyfunc_model.py")),
             artifacts={_ARTIFACT: str(staged)},
             input_example=INPUT_EXAMPLE,
-            pip_requirements=[
-                f"{package}=={version(package).split('+')[0]}"
-                for package in _REQUIREMENTS
-            ],
+            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in _REQUIREMENTS],
             metadata={"precis_version": version("precis"), "precis_digest": digest},
             tags={"precis.digest": digest},
         )
@@ -113,9 +109,7 @@ def unpacked(uri: str, *, digest: str | None = None) -> Iterator[Path]:
             raise PrecisError(f"{uri} cannot be read: {error}") from error
         directory = Path(temporary) / "artifacts" / _ARTIFACT
         if not directory.is_dir():
-            raise PrecisError(
-                f"{uri} holds no precis model (no artifacts/{_ARTIFACT} in it)"
-            )
+            raise PrecisError(f"{uri} holds no precis model (no artifacts/{_ARTIFACT} in it)")
         found = check_manifest(directory)
         if digest is not None and found != digest:
             raise PrecisError(

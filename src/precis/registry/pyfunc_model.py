@@ -7,21 +7,23 @@ with the package.
 from __future__ import annotations
 
 from mlflow.models import set_model
-from mlflow.pyfunc import PythonModel, PythonModelContext
+from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from precis.registry.manifest import check_manifest
 from precis.serving.summarizer import Summarizer
 
 
-class SummarizerModel(PythonModel):  # type: ignore[misc]  # MLflow's base class is untyped
+class SummarizerModel(PythonModel):
     """Documents in, summaries out."""
 
     def load_context(self, context: PythonModelContext) -> None:
+        """Load the weights and words that lie beside this file, once every byte is checked."""
         directory = context.artifacts["model"]
         check_manifest(directory)
         self._summarizer = Summarizer.load(directory)
 
-    def predict(self, model_input: list[str]) -> list[str]:
+    def predict(self, model_input: list[str]) -> list[str]:  # type: ignore[override]
+        """One summary for each document."""
         return [summary.text for summary in self._summarizer.summarize(model_input)]
 
 

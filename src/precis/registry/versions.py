@@ -1,6 +1,6 @@
 """Versions and aliases in the MLflow registry, as precis uses them.
 
-Aliases: `challenger` (the newest candidate), `champion` (what is served), `previous` (what `rollback` returns to).
+Aliases: `challenger`, the newest candidate; `champion`, what is served; `previous`, what `rollback` goes to.
 """
 
 from __future__ import annotations
@@ -43,10 +43,12 @@ class Version:
 
     @property
     def uri(self) -> str:
+        """What MLflow loads it by."""
         return f"models:/{self.name}/{self.number}"
 
     @property
     def digest(self) -> str | None:
+        """Digest of its files; None for a version that precis did not make."""
         return self.tags.get(DIGEST_TAG)
 
 
@@ -55,7 +57,7 @@ def registry_lock(path: str | Path = LOCK) -> Iterator[None]:
     """Hold everybody else off the aliases; waits. The kernel frees the lock when its holder dies."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
+    with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -75,9 +77,7 @@ def find_alias(client: MlflowClient, name: str, alias: str) -> Version | None:
 
 def find_digest(client: MlflowClient, name: str, digest: str) -> Version | None:
     """The newest version that holds exactly these files; None if there is none."""
-    found = [
-        version for version in all_versions(client, name) if version.digest == digest
-    ]
+    found = [version for version in all_versions(client, name) if version.digest == digest]
     return max(found, key=lambda version: version.number, default=None)
 
 
@@ -88,13 +88,8 @@ def get_version(client: MlflowClient, name: str, number: int) -> Version:
     try:
         return _version(client.get_model_version(name, str(number)))
     except MlflowException as error:
-        known = (
-            ", ".join(str(version.number) for version in all_versions(client, name))
-            or "none"
-        )
-        raise PrecisError(
-            f"there is no version {number} of {name}; versions: {known}"
-        ) from error
+        known = ", ".join(str(version.number) for version in all_versions(client, name)) or "none"
+        raise PrecisError(f"there is no version {number} of {name}; versions: {known}") from error
 
 
 def all_versions(client: MlflowClient, name: str) -> list[Version]:
@@ -102,9 +97,7 @@ def all_versions(client: MlflowClient, name: str) -> list[Version]:
     versions: list[Version] = []
     token: str | None = None
     while True:
-        page = client.search_model_versions(
-            f"name = '{name}'", max_results=1000, page_token=token
-        )
+        page = client.search_model_versions(f"name = '{name}'", max_results=1000, page_token=token)
         versions.extend(_version(found) for found in page)
         token = page.token
         if not token:

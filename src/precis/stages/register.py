@@ -23,36 +23,28 @@ from precis.registry.versions import (
     registry_lock,
 )
 from precis.stages.entry import run_stage
+from precis.training.tracking import configure, experiment_id, find_run
 
 logger = logging.getLogger(__name__)
 
 
 def register(
-    models: Path, reports: Path, output: Path, *, name: str, metric: str
+    models: Path, reports: Path, output: Path, *, name: str, metric: str, experiment: str
 ) -> Version:
     """Register the best of `models` by `metric`, unless it is registered already, and call it challenger.
 
     What is written to `output` has neither times nor run ids, so that equal models give equal files.
     The alias champion is not touched: that is the gate's to move.
     """
-    from mlflow import MlflowClient
-
-    from precis.training.tracking import configure, run_of
-
     best = best_candidate(read_candidates(models, reports, metric))
-    configure()
-    client = MlflowClient()
+    client = configure()
     digest = digest_of(best.directory)
     with registry_lock():
         version = find_digest(client, name, digest)
         if version is None:
-            version = _make_version(
-                client, best, name=name, metric=metric, run_id=run_of(best.directory)
-            )
+            version = _make_version(client, best, name=name, metric=metric, experiment=experiment)
         else:
-            logger.info(
-                "%s is version %d of %s already", best.model, version.number, name
-            )
+            logger.info("%s is version %d of %s already", best.model, version.number, name)
         client.set_registered_model_alias(name, CHALLENGER, str(version.number))
     record = {
         "name": name,
@@ -68,29 +60,33 @@ def register(
     return version
 
 
-def _make_version(
-    client: Any, best: Candidate, *, name: str, metric: str, run_id: str | None
-) -> Version:
+def _make_version(client: Any, best: Candidate, *, name: str, metric: str, experiment: str) -> Version:
+    run = find_run(client, best.fingerprint)
+    run_id = run.info.run_id if run is not None else None
     if run_id is None:
         logger.warning(
             "the record has no run of %s: this version will not lead back to its training",
             best.model,
         )
-    package = log_model_directory(best.directory, name=best.model, run_id=run_id)
+    package = log_model_directory(
+        best.directory,
+        name=best.model,
+        run_id=run_id,
+        experiment_id=run.info.experiment_id if run is not None else experiment_id(client, experiment),
+    )
     tags = {
         DIGEST_TAG: package.digest,
         MODEL_TAG: best.model,
         FINGERPRINT_TAG: best.fingerprint,
         f"precis.{metric}": str(best.value),
     }
-    if run_id is not None:
-        commit = client.get_run(run_id).data.tags.get("mlflow.source.git.commit")
-        if commit:
-            tags[COMMIT_TAG] = commit
+    if run is not None and "mlflow.source.git.commit" in run.data.tags:
+        tags[COMMIT_TAG] = run.data.tags["mlflow.source.git.commit"]
     return make_version(client, name, source=package.uri, run_id=run_id, tags=tags)
 
 
 def main() -> None:
+    """Register with the values of params.yaml."""
     params = load_params()
     version = register(
         Path("models"),
@@ -98,6 +94,7 @@ def main() -> None:
         Path("reports/registered.json"),
         name=params.registry.name,
         metric=params.registry.metric,
+        experiment=params.tracking.experiment,
     )
     logger.info("%s@%s is version %d", version.name, CHALLENGER, version.number)
 
