@@ -1,4 +1,4 @@
-"""Batches of rows of like length, in an order that is a pure function of seed and epoch."""
+"""Batches of rows of like length, in an order that is a pure function of the seed."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from torch.utils.data import Sampler
 WINDOW_BATCHES = 100
 
 
-class BucketSampler(Sampler[list[int]]):
-    """Lists of row numbers, every row once an epoch.
+class TrainingSampler(Sampler[list[int]]):
+    """Lists of row numbers for a whole training, one epoch after the other.
 
-    The rows are shuffled, cut into windows, sorted by length within each window and cut into batches;
-    then the batches are shuffled. Where training stops in an epoch, `start_batch` lets it go on.
+    In each epoch the rows are shuffled, cut into windows, sorted by length within each window and cut into
+    batches; then the batches are shuffled. The order depends on seed and epoch only, so that a training
+    that was cut off goes on with exactly the batches that it has not seen.
 
     Args:
         source_lengths: words of each row's source, (N,).
         target_lengths: words of each row's target, (N,).
-        batch_size: rows in a batch.
-        shuffle: False gives the rows by length, the longest first, the same in each epoch.
+        batch_size: rows in a batch; the last batch of an epoch may have fewer.
+        num_batches: where the training ends, in the middle of an epoch if need be.
         seed: with the epoch, decides the order.
     """
 
@@ -33,49 +34,71 @@ class BucketSampler(Sampler[list[int]]):
         target_lengths: NDArray[np.int64],
         *,
         batch_size: int,
-        shuffle: bool,
+        num_batches: int,
         seed: int,
     ) -> None:
         self._source_lengths = source_lengths
         self._target_lengths = target_lengths
         self._batch_size = batch_size
-        self._shuffle = shuffle
+        self._num_batches = num_batches
         self._seed = seed
-        self.epoch = 0
         self.start_batch = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch whose order comes next (Lightning calls this)."""
-        self.epoch = epoch
-
     def __len__(self) -> int:
-        # the length of a whole epoch, also after a resume: Lightning counts the batches already done itself
-        return math.ceil(len(self._source_lengths) / self._batch_size)
+        # of the whole training, also after a resume: Lightning counts the batches already done itself
+        return self._num_batches
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = self.batches_of_epoch(self.epoch)
-        start, self.start_batch = self.start_batch, 0
-        return iter(batches[start:])
+        per_epoch = batches_per_epoch(len(self._source_lengths), self._batch_size)
+        batch_number = self.start_batch
+        while batch_number < self._num_batches:
+            epoch, position = divmod(batch_number, per_epoch)
+            for batch in self.batches_of_epoch(epoch)[position:]:
+                if batch_number == self._num_batches:
+                    return
+                yield batch
+                batch_number += 1
 
     def batches_of_epoch(self, epoch: int) -> list[list[int]]:
         """All batches of an epoch in order."""
-        num_rows = len(self._source_lengths)
-        if not self._shuffle:
-            return self._cut(self._by_length(np.arange(num_rows))[::-1])
         generator = np.random.default_rng([self._seed, epoch])
-        order = generator.permutation(num_rows)
+        order = generator.permutation(len(self._source_lengths))
         window_size = WINDOW_BATCHES * self._batch_size
         batches: list[list[int]] = []
-        for start in range(0, num_rows, window_size):
-            batches += self._cut(self._by_length(order[start : start + window_size]))
+        for start in range(0, len(order), window_size):
+            window = order[start : start + window_size]
+            batches += _cut(_by_length(window, self._source_lengths, self._target_lengths), self._batch_size)
         generator.shuffle(batches)
         return batches
 
-    def _by_length(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        # the source costs more; among equal sources the target decides; lexsort is stable
-        return rows[np.lexsort((self._target_lengths[rows], self._source_lengths[rows]))]
 
-    def _cut(self, rows: NDArray[np.int64]) -> list[list[int]]:
-        return [
-            rows[start : start + self._batch_size].tolist() for start in range(0, len(rows), self._batch_size)
-        ]
+class LengthSampler(Sampler[list[int]]):
+    """Every row once, the longest first, the same each time: for validation."""
+
+    def __init__(
+        self, source_lengths: NDArray[np.int64], target_lengths: NDArray[np.int64], *, batch_size: int
+    ) -> None:
+        rows = np.arange(len(source_lengths))
+        self._batches = _cut(_by_length(rows, source_lengths, target_lengths)[::-1], batch_size)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(self._batches)
+
+
+def batches_per_epoch(num_rows: int, batch_size: int) -> int:
+    """Batches that hold every row once."""
+    return math.ceil(num_rows / batch_size)
+
+
+def _by_length(
+    rows: NDArray[np.int64], source_lengths: NDArray[np.int64], target_lengths: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    # the source costs more; among equal sources the target decides; lexsort is stable
+    return rows[np.lexsort((target_lengths[rows], source_lengths[rows]))]
+
+
+def _cut(rows: NDArray[np.int64], batch_size: int) -> list[list[int]]:
+    return [rows[start : start + batch_size].tolist() for start in range(0, len(rows), batch_size)]

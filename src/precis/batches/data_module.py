@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from precis.batches.batch import Batch, make_batch
-from precis.batches.bucket_sampler import BucketSampler
+from precis.batches.bucket_sampler import LengthSampler, TrainingSampler, batches_per_epoch
 from precis.batches.encoded import EncodedCorpus
 from precis.errors import PrecisError
 
@@ -30,6 +29,15 @@ class _Batches(Dataset[Batch]):
 class EncodedDataModule(pl.LightningDataModule):
     """Training and validation batches from data/encoded.
 
+    To Lightning the whole training is one epoch of `num_updates` batches: then stopping and going on is
+    one number, with no boundary to get wrong. `updates_per_epoch` says how many see every row once.
+
+    Args:
+        directory: holds train.arrow and validation.arrow.
+        target_vocabulary_size: V.
+        batch_size: rows in a batch.
+        seed: decides the order of the rows.
+
     Raises:
         PrecisError: a split is missing or has no rows.
     """
@@ -38,41 +46,45 @@ class EncodedDataModule(pl.LightningDataModule):
         super().__init__()
         self.training = _open(directory / "train.arrow")
         self.validation = _open(directory / "validation.arrow")
+        self.updates_per_epoch = batches_per_epoch(len(self.training), batch_size)
         self._target_vocabulary_size = target_vocabulary_size
+        self._batch_size = batch_size
         self._seed = seed
-        self.training_sampler = BucketSampler(
+        self._sampler: TrainingSampler | None = None
+
+    def plan(self, num_updates: int) -> None:
+        """Set where the training ends; before Lightning asks for the batches."""
+        self._sampler = TrainingSampler(
             self.training.source_lengths,
             self.training.target_lengths,
-            batch_size=batch_size,
-            shuffle=True,
-            seed=seed,
-        )
-        self._validation_sampler = BucketSampler(
-            self.validation.source_lengths,
-            self.validation.target_lengths,
-            batch_size=batch_size,
-            shuffle=False,
-            seed=seed,
+            batch_size=self._batch_size,
+            num_batches=num_updates,
+            seed=self._seed,
         )
 
+    def start_at(self, update: int) -> None:
+        """Leave out the batches of the updates that a checkpoint already has."""
+        assert self._sampler is not None, "plan() comes first"
+        self._sampler.start_batch = update
+
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Batches of like length in an order that seed and epoch decide."""
-        return self._loader(self.training, self.training_sampler)
+        """Batches of like length in an order that the seed decides."""
+        assert self._sampler is not None, "plan() comes first"
+        return self._loader(self.training, self._sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation row once, the longest first: what does not fit into memory shows at once."""
-        return self._loader(self.validation, self._validation_sampler)
+        sampler = LengthSampler(
+            self.validation.source_lengths, self.validation.target_lengths, batch_size=self._batch_size
+        )
+        return self._loader(self.validation, sampler)
 
-    def validation_batches(self) -> Iterator[Batch]:
-        """The validation batches without Lightning."""
-        yield from self.val_dataloader()
-
-    def _loader(self, corpus: EncodedCorpus, sampler: BucketSampler) -> DataLoader[Batch]:
+    def _loader(self, corpus: EncodedCorpus, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
         return DataLoader(
             _Batches(corpus, self._target_vocabulary_size),
             sampler=sampler,
             batch_size=None,
-            # its own generator, or it would draw from the global one at the start of an epoch
+            # its own generator, or it would draw from the global one when it starts
             generator=torch.Generator().manual_seed(self._seed),
         )
 

@@ -27,7 +27,6 @@ class SummarizationSystem(pl.LightningModule):
         final_learning_rate: the share of the highest that is left after the last update.
         total_updates: updates in all epochs together.
         weight_decay: decoupled; for Adam only.
-        log_every_updates: updates between two points of the training loss.
     """
 
     def __init__(
@@ -40,7 +39,6 @@ class SummarizationSystem(pl.LightningModule):
         final_learning_rate: float,
         total_updates: int,
         weight_decay: float,
-        log_every_updates: int,
     ) -> None:
         super().__init__()
         self.model = model
@@ -50,7 +48,6 @@ class SummarizationSystem(pl.LightningModule):
         self._final_learning_rate = final_learning_rate
         self._total_updates = total_updates
         self._weight_decay = weight_decay
-        self._log_every_updates = log_every_updates
         # sums since the last logged point, on the device: reading them at each update would make it wait
         self.register_buffer("training_nll", torch.zeros((), dtype=torch.float64))
         self.register_buffer("training_tokens", torch.zeros((), dtype=torch.float64))
@@ -63,25 +60,12 @@ class SummarizationSystem(pl.LightningModule):
         self.training_tokens += losses.num_tokens
         return losses.total
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log the mean loss of the updates since the last point."""
-        if self.global_step % self._log_every_updates == 0:
-            self._log_training_loss()
-
-    def on_train_end(self) -> None:
-        """Log what the last whole point did not cover."""
-        if self.training_tokens > 0:
-            self._log_training_loss()
-
-    def _log_training_loss(self) -> None:
-        if self.logger is not None and self.training_tokens > 0:
-            metrics = {
-                "train_loss": float(self.training_nll / self.training_tokens),
-                "learning_rate": float(self.optimizers().param_groups[0]["lr"]),  # type: ignore[union-attr]
-            }
-            self.logger.log_metrics(metrics, step=self.global_step)
+    def take_training_loss(self) -> float:
+        """The mean negative log-likelihood of a training word since this was last called."""
+        loss = float(self.training_nll / self.training_tokens.clamp(min=1))
         self.training_nll.zero_()
         self.training_tokens.zero_()
+        return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Collect the losses of one validation batch."""
@@ -99,7 +83,6 @@ class SummarizationSystem(pl.LightningModule):
             metrics = {
                 "validation_loss": loss,
                 "validation_unreachable": num_unreachable / max(num_tokens + num_unreachable, 1),
-                "epoch": float(self.current_epoch),
             }
             self.logger.log_metrics(metrics, step=self.global_step)
 

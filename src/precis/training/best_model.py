@@ -1,0 +1,63 @@
+"""Keeps the weights of the best validation and stops when there is no better one."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from precis.files import atomic_directory
+from precis.training.checkpoints import refuse_non_finite
+
+log = logging.getLogger(__name__)
+
+
+class BestModel(pl.Callback):
+    """Early stopping on the validation loss, with the best weights on disk as a model and not as a checkpoint.
+
+    Args:
+        directory: where the best model goes.
+        save: writes the model into a folder.
+        patience: validations in a row without a better loss after which training stops.
+    """
+
+    def __init__(self, directory: Path, *, save: Callable[[Path], None], patience: int) -> None:
+        self._directory = directory
+        self._save = save
+        self._patience = patience
+        self.best_loss = math.inf
+        self.best_update = 0
+        self.num_worse = 0
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the model if it is the best so far; stop if the last ones were not."""
+        loss = float(trainer.callback_metrics["validation_loss"])
+        if loss < self.best_loss:
+            self.best_loss, self.best_update, self.num_worse = loss, trainer.global_step, 0
+            refuse_non_finite(pl_module.state_dict())
+            with atomic_directory(self._directory) as directory:
+                self._save(directory)
+            return
+        self.num_worse += 1
+        if self.num_worse >= self._patience:
+            log.info(
+                "stopping early: no better validation loss than %.4f (update %d) in %d validations",
+                self.best_loss,
+                self.best_update,
+                self.num_worse,
+            )
+            trainer.should_stop = True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into the checkpoint."""
+        return {"best_loss": self.best_loss, "best_update": self.best_update, "num_worse": self.num_worse}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes from the checkpoint."""
+        self.best_loss = state_dict["best_loss"]
+        self.best_update = state_dict["best_update"]
+        self.num_worse = state_dict["num_worse"]

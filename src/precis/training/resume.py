@@ -1,0 +1,143 @@
+"""Stopping at any update and going on to the same bytes as a training that was never stopped."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+log = logging.getLogger(__name__)
+
+_KEPT_CHECKPOINTS = 2
+
+
+class Resume(pl.Callback):
+    """Writes checkpoints, restores the random state, and stops in good order on a signal or at a time limit.
+
+    A checkpoint is written after every `every_updates` updates, before each validation, and when SIGTERM or
+    SIGINT asks to stop. None is written at an update that a validation follows: Lightning would take the
+    validation for done.
+
+    Args:
+        directory: where the checkpoints are kept.
+        every_updates: updates between two checkpoints.
+        validation_interval: updates between two validations.
+        max_minutes: of training, over all its parts; 0 for no limit.
+        on_checkpoint: called after each one.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        every_updates: int,
+        validation_interval: int,
+        max_minutes: float,
+        on_checkpoint: Callable[[], object],
+    ) -> None:
+        self._directory = directory
+        self._every_updates = every_updates
+        self._validation_interval = validation_interval
+        self._max_seconds = max_minutes * 60
+        self._on_checkpoint = on_checkpoint
+        self._random_state: torch.Tensor | None = None
+        self._seconds_before = 0.0
+        self._started = 0.0
+        self._signal: int | None = None
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, over all its parts."""
+        return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signals: the next whole update is a better end than the middle of this one."""
+        self._started = time.monotonic()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._handlers[number] = signal.signal(number, self._ask_to_stop)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Give the signals back."""
+        self._restore_handlers()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Give the signals back."""
+        self._restore_handlers()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Restore the random state at the first update: whatever was set up before has drawn from it."""
+        if self._random_state is not None:
+            torch.set_rng_state(self._random_state)
+            self._random_state = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Write a checkpoint if it is time for one; stop if that was asked for."""
+        update = trainer.global_step
+        validation_follows = update % self._validation_interval == 0
+        is_due = update % self._every_updates == 0 or (update + 1) % self._validation_interval == 0
+        if not validation_follows and (is_due or self._signal is not None):
+            self.write_checkpoint(trainer)
+        if self._signal is not None:
+            self._leave()
+        if 0 < self._max_seconds <= self.seconds and not trainer.should_stop:
+            log.info("stopping: %.1f minutes of training are over", self._max_seconds / 60)
+            trainer.should_stop = True
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """A validation is not finished first: the checkpoint before it is one update old."""
+        if self._signal is not None:
+            self._leave()
+
+    def write_checkpoint(self, trainer: pl.Trainer) -> None:
+        """Write a checkpoint now and remove all but the last two."""
+        trainer.save_checkpoint(self._directory / f"{trainer.global_step:08d}.ckpt")
+        for path in sorted(self._directory.glob("*.ckpt"))[:-_KEPT_CHECKPOINTS]:
+            trainer.strategy.checkpoint_io.remove_checkpoint(path)
+        self._on_checkpoint()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Goes into the checkpoint."""
+        return {"random_state": torch.get_rng_state(), "seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Comes from the checkpoint."""
+        self._random_state = state_dict["random_state"]
+        self._seconds_before = state_dict["seconds"]
+
+    def _ask_to_stop(self, number: int, frame: Any) -> None:
+        if self._signal is None:
+            self._signal = number
+            log.info("stopping after this update; the next run goes on from there")
+        else:
+            self._leave()
+
+    def _leave(self) -> None:
+        number = self._signal
+        assert number is not None
+        self._restore_handlers()
+        # the handler that was there before decides how the process ends
+        signal.raise_signal(number)
+
+    def _restore_handlers(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers.clear()
