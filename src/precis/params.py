@@ -41,6 +41,7 @@ class TrainParams(Section):
     validations_per_epoch: int = Field(ge=1)
     sample_summaries: int = Field(ge=0)
     log_every_updates: int = Field(ge=1)
+    checkpoint_every_updates: int = Field(ge=1)
     max_skipped_batches: int = Field(ge=0)
 
 

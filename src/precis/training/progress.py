@@ -95,8 +95,8 @@ class LogLines(pl.Callback):
         self._updates_per_epoch = updates_per_epoch
         self._num_updates = num_updates
         self._tokens = 0
+        self._updates = 0
         self._since = self._last_line = time.monotonic()
-        self._loss = float("nan")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Start the clock."""
@@ -107,17 +107,17 @@ class LogLines(pl.Callback):
     ) -> None:
         """Count the words of the batch; say where training is, if nothing else has."""
         self._tokens += int(batch.source_lengths.sum()) + batch.num_target_tokens
+        self._updates += 1
         now = time.monotonic()
         if not sys.stderr.isatty() and now - self._last_line > _SECONDS_BETWEEN_LINES:
-            update = trainer.global_step
-            left = (self._num_updates - update) * (now - self._since) / max(self._updates_here(trainer), 1)
+            seconds = now - self._since
             log.info(
                 "%s: update %d of %d, %.0f words/s, at most %.0f s left",
                 self._name,
-                update,
+                trainer.global_step,
                 self._num_updates,
-                self._tokens / (now - self._since),
-                left,
+                self._tokens / seconds,
+                (self._num_updates - trainer.global_step) * seconds / self._updates,
             )
             self._last_line = now
 
@@ -133,10 +133,6 @@ class LogLines(pl.Callback):
             float(trainer.callback_metrics["validation_loss"]),
         )
         self._last_line = time.monotonic()
-
-    def _updates_here(self, trainer: pl.Trainer) -> int:
-        start = getattr(trainer.datamodule, "first_update", 0)  # type: ignore[attr-defined]
-        return trainer.global_step - int(start)
 
 
 class SampleSummaries(pl.Callback):

@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
 from precis.batches.batch import Batch
-from precis.models.build import SummarizationModel
-from precis.models.losses import Losses
-from precis.models.source import Source, Target
+from precis.models.base import Losses, SummarizationModel
+from precis.training.flight_recorder import FlightRecorder, inputs_of
 
 
 class SummarizationSystem(pl.LightningModule):
@@ -27,6 +26,8 @@ class SummarizationSystem(pl.LightningModule):
         final_learning_rate: the share of the highest that is left after the last update.
         total_updates: updates in all epochs together.
         weight_decay: decoupled; for Adam only.
+        gradient_clip: the largest norm of all gradients together.
+        recorder: told of updates that are not finite.
     """
 
     def __init__(
@@ -39,6 +40,8 @@ class SummarizationSystem(pl.LightningModule):
         final_learning_rate: float,
         total_updates: int,
         weight_decay: float,
+        gradient_clip: float,
+        recorder: FlightRecorder,
     ) -> None:
         super().__init__()
         self.model = model
@@ -48,6 +51,9 @@ class SummarizationSystem(pl.LightningModule):
         self._final_learning_rate = final_learning_rate
         self._total_updates = total_updates
         self._weight_decay = weight_decay
+        self._gradient_clip = gradient_clip
+        self._recorder = recorder
+        self._batch: Batch | None = None
         # sums since the last logged point, on the device: reading them at each update would make it wait
         self.register_buffer("training_nll", torch.zeros((), dtype=torch.float64))
         self.register_buffer("training_tokens", torch.zeros((), dtype=torch.float64))
@@ -55,10 +61,25 @@ class SummarizationSystem(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
+        self._batch = batch
         losses = self.model.training_loss(*inputs_of(batch))
         self.training_nll += losses.nll_sum.detach()
         self.training_tokens += losses.num_tokens
         return losses.total
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any
+    ) -> None:
+        """Clip all gradients by their norm together; an update that is not finite goes to the recorder."""
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._gradient_clip, foreach=True)
+        if not norm.isfinite():
+            assert self._batch is not None
+            # looking for the row runs the model again, and must not change what dropout draws next
+            with torch.random.fork_rng():
+                self._recorder.record(self.model, self._batch, self.global_step)
+            # without gradients the optimizer leaves weights and moments as they are
+            optimizer.zero_grad(set_to_none=True)
+            self.training_nll.nan_to_num_(0.0, 0.0, 0.0)
 
     def take_training_loss(self) -> float:
         """The mean negative log-likelihood of a training word since this was last called."""
@@ -73,8 +94,8 @@ class SummarizationSystem(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean negative log-likelihood of a validation word, and what no model of this kind can write."""
-        num_tokens = sum(losses.num_tokens for losses in self._validation)
-        num_unreachable = sum(losses.num_unreachable for losses in self._validation)
+        num_tokens = sum(int(losses.num_tokens) for losses in self._validation)
+        num_unreachable = sum(int(losses.num_unreachable) for losses in self._validation)
         nll = sum(float(losses.nll_sum) for losses in self._validation)
         self._validation.clear()
         loss = nll / num_tokens if num_tokens else math.nan
@@ -108,13 +129,3 @@ class SummarizationSystem(pl.LightningModule):
         done = min((update - self._warmup_updates) / remaining, 1.0)
         return 1.0 - done * (1.0 - self._final_learning_rate)
 
-
-def inputs_of(batch: Batch) -> tuple[Source, Target]:
-    """A batch as the models take it."""
-    source = Source(
-        ids=batch.source_ids,
-        extended_ids=batch.source_extended_ids,
-        lengths=batch.source_lengths,
-        num_oovs=batch.num_oovs,
-    )
-    return source, Target(inputs=batch.target_inputs, ids=batch.target_ids)

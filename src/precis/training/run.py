@@ -1,0 +1,179 @@
+"""One training from its first update, or its last checkpoint, to the best model."""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytorch_lightning as pl
+
+from precis.batches.data_module import EncodedDataModule
+from precis.errors import PrecisError
+from precis.models.base import SummarizationModel
+from precis.models.storage import save_model
+from precis.training.best_model import BestModel
+from precis.training.checkpoints import AtomicCheckpointIO, newest_whole_checkpoint
+from precis.training.flight_recorder import FlightRecorder
+from precis.training.progress import (
+    Delivery,
+    LogLines,
+    RecordLogger,
+    SampleSummaries,
+    TrainingBar,
+    TrainingLoss,
+)
+from precis.training.resume import Resume
+from precis.training.system import SummarizationSystem
+from precis.training.tracking import RunRecord
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training ended with.
+
+    Attributes:
+        directory: holds the best model's weights and configuration.
+        best_loss: validation loss of the best model.
+        best_update: the update after which it was validated.
+        num_updates: updates done.
+        seconds: of training, over all its parts.
+    """
+
+    directory: Path
+    best_loss: float
+    best_update: int
+    num_updates: int
+    seconds: float
+
+
+def train(
+    model: SummarizationModel,
+    data: EncodedDataModule,
+    record: RunRecord,
+    directory: Path,
+    *,
+    name: str,
+    summarize: Callable[[], list[tuple[str, str]]],
+    max_epochs: int,
+    max_minutes: float,
+    optimizer: str,
+    learning_rate: float,
+    warmup_updates: int,
+    final_learning_rate: float,
+    weight_decay: float,
+    gradient_clip: float,
+    patience: int,
+    validations_per_epoch: int,
+    log_every_updates: int,
+    checkpoint_every_updates: int,
+    max_skipped_batches: int,
+) -> Trained:
+    """Train until the last update, or until validation says that it is enough.
+
+    Args:
+        model: with its initial weights; trained in place.
+        data: the batches.
+        record: where the metrics go.
+        directory: where checkpoints and the best model are kept; a checkpoint in it is gone on from.
+        name: the model's name, for people.
+        summarize: gives pairs of reference and summary for a few validation rows.
+        max_epochs: how often every row is seen at the most; rounded up to whole validations.
+
+    Raises:
+        PrecisError: a loss or gradient is not finite, or nothing was ever validated.
+    """
+    validation_interval = math.ceil(data.updates_per_epoch / validations_per_epoch)
+    num_validations = math.ceil(data.updates_per_epoch * max_epochs / validation_interval)
+    num_updates = num_validations * validation_interval
+    data.plan(num_updates)
+    checkpoint = _checkpoint_to_go_on_from(directory)
+    if checkpoint is not None:
+        update = int(checkpoint.stem)
+        data.start_at(update)
+        log.info("%s: going on from update %d of %d", name, update, num_updates)
+
+    system = SummarizationSystem(
+        model,
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        warmup_updates=warmup_updates,
+        final_learning_rate=final_learning_rate,
+        total_updates=num_updates,
+        weight_decay=weight_decay,
+        gradient_clip=gradient_clip,
+        recorder=FlightRecorder(
+            directory, row_id=data.training.row_id, max_skipped=max_skipped_batches
+        ),
+    )
+    best = BestModel(directory / "best", save=lambda path: save_model(model, path), patience=patience)
+    resume = Resume(
+        directory,
+        every_updates=checkpoint_every_updates,
+        validation_interval=validation_interval,
+        max_minutes=max_minutes,
+        on_checkpoint=record.deliver,
+    )
+    on_terminal = sys.stderr.isatty()
+    trainer = pl.Trainer(
+        accelerator="auto",
+        devices=1,
+        max_epochs=1,
+        val_check_interval=validation_interval,
+        num_sanity_val_steps=0,
+        deterministic=True,
+        logger=RecordLogger(record),
+        callbacks=[
+            TrainingLoss(log_every_updates),
+            LogLines(name, updates_per_epoch=data.updates_per_epoch, num_updates=num_updates),
+            best,
+            SampleSummaries(record, summarize),
+            Delivery(record),
+            *([TrainingBar(name)] if on_terminal else []),
+            resume,
+        ],
+        plugins=[AtomicCheckpointIO()],
+        enable_checkpointing=False,
+        enable_progress_bar=on_terminal,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        default_root_dir=directory,
+    )
+    with warnings.catch_warnings():
+        # the loader maps memory and needs no workers; what it has given is known from the update's number
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+        warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
+        trainer.fit(system, datamodule=data, ckpt_path=checkpoint)
+        if trainer.global_step % validation_interval != 0:
+            # stopped by the clock: what it learned since the last validation counts, too
+            trainer.validate(system, datamodule=data, verbose=False)
+    if not math.isfinite(best.best_loss):
+        raise PrecisError(
+            f"{name}: no validation had a finite loss; lower train.learning_rate or look at data/prepared/validation.parquet"
+        )
+    return Trained(
+        directory=directory / "best",
+        best_loss=best.best_loss,
+        best_update=best.best_update,
+        num_updates=trainer.global_step,
+        seconds=resume.seconds,
+    )
+
+
+def _checkpoint_to_go_on_from(directory: Path) -> Path | None:
+    checkpoint, damaged = newest_whole_checkpoint(directory)
+    for path in damaged:
+        log.warning(
+            "%s is damaged and not used: %s",
+            path,
+            f"going on from {checkpoint.name}" if checkpoint else "training starts anew",
+        )
+        path.unlink()
+    return checkpoint
