@@ -200,13 +200,19 @@ class RunRecord:
     _warned: bool = field(default=False, init=False)
 
     @property
-    def _spool(self) -> Path:
+    def spool(self) -> Path:
+        """The local file: a line [name, value, milliseconds, step] for each point."""
         return self.directory / "metrics.jsonl"
+
+    @property
+    def is_delivered(self) -> bool:
+        """MLflow has every point."""
+        return not self._warned and self._run_id is not None
 
     def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
         """Keep metrics in the local file; `deliver` sends them."""
         now = int(time.time() * 1000)
-        with self._spool.open("a", encoding="utf-8") as spool:
+        with self.spool.open("a", encoding="utf-8") as spool:
             for name, value in metrics.items():
                 spool.write(json.dumps([name, float(value), now, step]) + "\n")
 
@@ -219,7 +225,7 @@ class RunRecord:
             self._send_metrics(client, run_id)
         except MlflowException as error:
             if not self._warned:
-                log.warning("MLflow does not answer; training goes on and metrics wait in %s (%s)", self._spool, error)
+                log.warning("MLflow does not answer; training goes on and metrics wait in %s (%s)", self.spool, error)
             self._warned = True
             return False
         if self._warned:
@@ -236,6 +242,22 @@ class RunRecord:
             client.log_artifacts(run_id, str(directory), artifact_path)
         except (MlflowException, OSError) as error:
             log.warning("MLflow did not take %s: %s", directory, error)
+
+    def log_summary(self, metrics: Mapping[str, float]) -> None:
+        """Metrics of the training as a whole; not part of its curves."""
+        from mlflow.entities import Metric
+        from mlflow.exceptions import MlflowException
+
+        now = int(time.time() * 1000)
+        try:
+            client, run_id = self._run()
+            client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()])
+        except MlflowException as error:
+            log.warning("MLflow did not take the summary of the training: %s", error)
+
+    def log_file(self, path: Path) -> None:
+        """Send a file; a store that does not answer is told of."""
+        self.log_text(path.read_text(encoding="utf-8"), path.name)
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Send a text as a file; a store that does not answer is told of."""
@@ -311,9 +333,9 @@ class RunRecord:
     def _send_metrics(self, client: MlflowClient, run_id: str) -> None:
         from mlflow.entities import Metric
 
-        if not self._spool.exists():
+        if not self.spool.exists():
             return
-        lines = self._spool.read_text(encoding="utf-8").splitlines()
+        lines = self.spool.read_text(encoding="utf-8").splitlines()
         points = [json.loads(line) for line in lines[self._num_read :]]
         fresh: dict[tuple[str, int], Metric] = {}
         for name, value, timestamp, step in points:

@@ -1,0 +1,221 @@
+"""Train one model; go on where an earlier attempt was cut off."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from precis.errors import PrecisError
+from precis.files import atomic_directory
+from precis.params import Params, load_params
+from precis.stages.entry import run_stage
+
+log = logging.getLogger(__name__)
+
+ENCODED = Path("data/encoded")
+VOCABULARY = Path("data/vocabulary")
+WORK = Path(".work/train")
+MODELS = Path("models")
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", required=True, choices=["encoder_decoder", "attention", "pointer"])
+    train_model(parser.parse_args().model, load_params())
+
+
+def train_model(name: str, params: Params) -> None:
+    """Read data/encoded and data/vocabulary, write models/NAME."""
+    import pytorch_lightning as pl
+    import torch
+
+    from precis.batches.data_module import EncodedDataModule
+    from precis.models.build import build_model
+    from precis.serving.summarizer import Summarizer
+    from precis.text.vocabulary import Vocabulary
+    from precis.training.checkpoints import training_fingerprint
+    from precis.training.progress import write_history
+    from precis.training.run import train
+    from precis.training.tracking import (
+        RUN_FILE,
+        DatasetRecord,
+        RunRecord,
+        content_digest,
+        flatten,
+        git_tags,
+    )
+
+    for quiet in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+    torch.set_num_threads(params.train.threads)
+    torch.use_deterministic_algorithms(True)
+    pl.seed_everything(params.train.seed, verbose=False)
+
+    vocabulary_files = sorted(VOCABULARY.glob("*"))
+    source_vocabulary, target_vocabulary = (
+        Vocabulary.load(_vocabulary_file(side, params.vocabulary.shared)) for side in ("source", "target")
+    )
+    data = EncodedDataModule(
+        ENCODED,
+        target_vocabulary_size=len(target_vocabulary),
+        batch_size=params.train.batch_size,
+        seed=params.train.seed,
+    )
+    model = build_model(
+        name,
+        source_vocabulary_size=len(source_vocabulary),
+        target_vocabulary_size=len(target_vocabulary),
+        shared_vocabulary=params.vocabulary.shared,
+        **params.model.options_of(name),
+    )
+
+    sections = {
+        section: value
+        for section, value in params.model_dump(mode="json").items()
+        if section in ("train", "model", "vocabulary", "encode", "text")
+    }
+    data_files = [ENCODED / "train.arrow", ENCODED / "validation.arrow", *vocabulary_files]
+    fingerprint = training_fingerprint(json.dumps([name, sections], sort_keys=True), data_files)
+    digests = {path.as_posix(): content_digest(path) for path in data_files}
+    directory = WORK / name / fingerprint[:16]
+    with _only_one(WORK / name):
+        directory.mkdir(parents=True, exist_ok=True)
+        group = hashlib.sha256(json.dumps([digests, sections], sort_keys=True).encode()).hexdigest()[:12]
+        record = RunRecord(
+            directory,
+            experiment=params.tracking.experiment,
+            name=f"{name} {group[:6]}",
+            fingerprint=fingerprint,
+            params={"name": name, **flatten(params.model_dump(mode="json"))},
+            tags={"precis.model": name, "precis.pipeline": group, **git_tags()},
+            datasets=[
+                DatasetRecord(
+                    "training", "data/encoded/train.arrow", digests["data/encoded/train.arrow"], len(data.training)
+                ),
+                DatasetRecord(
+                    "validation",
+                    "data/encoded/validation.arrow",
+                    digests["data/encoded/validation.arrow"],
+                    len(data.validation),
+                ),
+            ],
+        )
+        text_settings = {
+            "lowercase": params.text.lowercase,
+            "source_max_length": params.encode.source_max_length,
+            "shared": params.vocabulary.shared,
+            "decoding": params.decoding.model_dump(mode="json"),
+        }
+        log.info(
+            "%s: %s parameters, %s pairs, %s + %s words",
+            name,
+            f"{sum(parameter.numel() for parameter in model.parameters()):,}",
+            f"{len(data.training):,}",
+            f"{len(source_vocabulary):,}",
+            f"{len(target_vocabulary):,}",
+        )
+        examples = _validation_examples(params.train.sample_summaries)
+
+        def summarize() -> list[tuple[str, str]]:
+            summarizer = Summarizer(model, source_vocabulary, target_vocabulary, **text_settings)
+            summaries = summarizer.summarize([document for document, _ in examples])
+            return [
+                (reference, summary.text) for (_, reference), summary in zip(examples, summaries, strict=True)
+            ]
+
+        status = "KILLED"
+        record.deliver()
+        try:
+            trained = train(
+                model,
+                data,
+                record,
+                directory,
+                name=name,
+                summarize=summarize,
+                **_trainer_settings(params),
+            )
+            history = directory / "history.csv"
+            write_history(record.spool, history, data.updates_per_epoch)
+            with atomic_directory(MODELS / name) as published:
+                for path in [*trained.directory.iterdir(), *vocabulary_files, history]:
+                    shutil.copy(path, published)
+                (published / "text.json").write_text(_json(text_settings), encoding="utf-8")
+                run = {"experiment": params.tracking.experiment, "fingerprint": fingerprint, "model": name}
+                (published / RUN_FILE).write_text(_json(run), encoding="utf-8")
+            record.log_summary(
+                {
+                    "best_validation_loss": trained.best_loss,
+                    "best_update": trained.best_update,
+                    "updates": trained.num_updates,
+                    "minutes": trained.seconds / 60,
+                }
+            )
+            record.log_directory(MODELS / name, "model")
+            record.log_file(Path("params.yaml"))
+            status = "FINISHED"
+        except PrecisError:
+            status = "FAILED"
+            raise
+        finally:
+            record.end(status)
+        log.info(
+            "%s: best validation loss %.4f after update %d; %.1f minutes",
+            name,
+            trained.best_loss,
+            trained.best_update,
+            trained.seconds / 60,
+        )
+        if record.is_delivered:
+            shutil.rmtree(directory)
+
+
+def _trainer_settings(params: Params) -> dict[str, Any]:
+    settings = params.train.model_dump()
+    for elsewhere in ("seed", "threads", "batch_size", "sample_summaries"):
+        del settings[elsewhere]
+    return settings
+
+
+def _vocabulary_file(side: str, shared: bool) -> Path:
+    return VOCABULARY / ("shared.txt" if shared else f"{side}.txt")
+
+
+def _validation_examples(number: int) -> list[tuple[str, str]]:
+    """Documents and references of the first validation rows."""
+    import pyarrow.parquet as pq
+
+    if number == 0:
+        return []
+    file = pq.ParquetFile("data/prepared/validation.parquet")
+    rows = next(file.iter_batches(batch_size=number, columns=["document", "summary"])).to_pylist()
+    return [(row["document"], row["summary"]) for row in rows]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Hold the model's lock: two trainings of it at once would write the same checkpoints."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PrecisError(f"{directory} is in use by another training: wait for it or stop it") from error
+        yield
+
+
+if __name__ == "__main__":
+    run_stage(main)
