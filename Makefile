@@ -25,7 +25,7 @@ set-up: ## the virtual environment, with pinned versions
 .PHONY: repro
 repro: set-up ## the whole pipeline: corpus, three models, scores, registry (RECIPE=name first merges a recipe)
 	@if [ -n "$(RECIPE)" ]; then precis recipe $(RECIPE); fi
-	@precis repro
+	@python flows/pipeline.py
 
 .PHONY: flow
 flow: set-up ## the same as a Prefect flow run

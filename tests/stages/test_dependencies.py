@@ -1,0 +1,69 @@
+"""DVC does not follow Python imports: what a stage imports must be among its `deps`, and nothing else of ours."""
+
+import ast
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+ROOT = Path(__file__).parents[2]
+SOURCE = ROOT / "src"
+STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def modules_imported_by(file: Path) -> set[Path]:
+    """Files of precis that a file imports anywhere, also inside functions and for type checking."""
+    found: set[Path] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "precis":
+                found |= files_of(name)
+    return found
+
+
+def files_of(module: str) -> set[Path]:
+    """The module's file and the __init__ files that are run before it."""
+    parts = module.split(".")
+    files = {SOURCE.joinpath(*parts[:end], "__init__.py") for end in range(1, len(parts) + 1)}
+    files.add(SOURCE.joinpath(*parts).with_suffix(".py"))
+    return {file for file in files if file.is_file()}
+
+
+def import_closure(stage: str) -> set[Path]:
+    closure: set[Path] = set()
+    waiting = files_of(f"precis.stages.{stage}")
+    while waiting:
+        file = waiting.pop()
+        if file not in closure:
+            closure.add(file)
+            waiting |= modules_imported_by(file)
+    # templates are read by the module beside them
+    return closure | {
+        template for file in closure for template in file.parent.glob("*.j2") if template.name in file.read_text()
+    }
+
+
+def declared(stage: str) -> set[Path]:
+    files: set[Path] = set()
+    for dependency in STAGES[stage]["deps"]:
+        path = ROOT / dependency
+        if dependency.startswith("src/"):
+            found = [path] if path.is_file() else [f for f in path.rglob("*") if f.suffix in (".py", ".j2")]
+            assert found, f"{stage}: {dependency} does not exist"
+            files |= set(found)
+    return files
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_depends_on_exactly_the_code_that_it_imports(stage):
+    wanted = {str(file.relative_to(ROOT)) for file in import_closure(stage)}
+    assert {str(file.relative_to(ROOT)) for file in declared(stage)} == wanted, (
+        f"deps of {stage} in dvc.yaml should be:\n" + "\n".join(f"      - {file}" for file in sorted(wanted))
+    )
