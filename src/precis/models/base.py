@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from precis.errors import PrecisError
 from precis.models.source import Source, Target
 
 Memory = dict[str, Tensor]
@@ -59,9 +60,11 @@ class SummarizationModel(nn.Module, ABC):
     """An encoder and a decoder that can be trained and stepped.
 
     Attributes:
-        options: the arguments of `build_model` that build it again.
+        name: its name in `build_model`.
+        options: the other arguments of `build_model` that build it again.
     """
 
+    name: str
     options: dict[str, Any]
 
     @abstractmethod
@@ -87,8 +90,10 @@ class SummarizationModel(nn.Module, ABC):
         """
 
     def switch_coverage(self, on: bool) -> None:
-        """Turn coverage on or off between updates; a model without coverage refuses."""
-        from precis.errors import PrecisError
+        """Turn coverage on or off between updates; it is saved with the model.
 
+        Raises:
+            PrecisError: the model was built without coverage.
+        """
         if on:
             raise PrecisError("this model has no coverage: build it with `coverage: true`")

@@ -1,0 +1,77 @@
+"""The encoder: recurrent layers in one or both directions, exact on padded batches."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from precis.models.rnn import CellState, SharedDropout, recurrent_layer
+from precis.models.rows import permute_rows, reversal
+
+
+class Encoder(nn.Module):
+    """Reads the source words into encoder states h_i.
+
+    The backward direction is a second forward net over each source reversed within its length.
+    """
+
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        bidirectional: bool,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.output_size = hidden_size * (2 if bidirectional else 1)
+        sizes = [input_size] + [self.output_size] * (num_layers - 1)
+        self.forwards = nn.ModuleList(recurrent_layer(cell, size, hidden_size) for size in sizes)
+        self.backwards = nn.ModuleList(
+            recurrent_layer(cell, size, hidden_size) for size in sizes if bidirectional
+        )
+        self.dropout = SharedDropout(dropout)
+
+    def forward(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, list[CellState]]:
+        """Read a padded batch.
+
+        Args:
+            inputs: embedded words, time-major, (S, B, E).
+            lengths: words of each row, (B,).
+
+        Returns:
+            encoder states (S, B, D*H), D directions, arbitrary but finite at padding; and for each layer
+            each row's own final state, both directions side by side, (B, D*H).
+        """
+        order = reversal(lengths, inputs.shape[0]) if len(self.backwards) else None
+        finals: list[CellState] = []
+        for number, layer in enumerate(self.forwards):
+            if number > 0:
+                inputs = self.dropout(inputs)
+            outputs, final = layer(inputs, None, lengths)
+            if order is not None:
+                back_outputs, back_final = self.backwards[number](permute_rows(inputs, order), None, lengths)
+                outputs = torch.cat([outputs, permute_rows(back_outputs, order)], dim=2)
+                final = tuple(torch.cat(pair, dim=1) for pair in zip(final, back_final, strict=True))
+            inputs = outputs
+            finals.append(final)
+        return inputs, finals
+
+
+class Bridge(nn.Module):
+    """The decoder's first state from the encoder's last: relu(W h + b) (the reducers of See et al., 2017)."""
+
+    def __init__(self, encoder_size: int, decoder_size: int, num_layers: int, num_states: int) -> None:
+        super().__init__()
+        self.reducers = nn.ModuleList(
+            nn.ModuleList(nn.Linear(encoder_size, decoder_size) for _ in range(num_states))
+            for _ in range(num_layers)
+        )
+
+    def forward(self, finals: list[CellState]) -> list[CellState]:
+        """(B, D*H) states to (B, decoder size) states, layer by layer."""
+        return [
+            tuple(torch.relu(reduce(state)) for reduce, state in zip(reducers, final, strict=True))  # type: ignore[arg-type]
+            for reducers, final in zip(self.reducers, finals, strict=True)
+        ]
