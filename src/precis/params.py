@@ -23,6 +23,45 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class ModelParams(Section):
+    """What the models are made of; each takes the options that it has (`precis.models.build.options_of`)."""
+
+    cell: Literal["rnn", "gru", "lstm"]
+    layers: int = Field(ge=1)
+    bidirectional: bool
+    embedding_size: int = Field(ge=1)
+    hidden_size: int = Field(ge=1)
+    decoder_size: int = Field(ge=1)
+    tie_embeddings: bool
+    pretrained_embeddings: str | None
+    readout: Literal["tanh", "linear"]
+    dropout: float = Field(ge=0, lt=1)
+    word_dropout: float = Field(ge=0, lt=1)
+    label_smoothing: float = Field(ge=0, lt=1)
+    attention: Literal["dot", "general", "concat", "additive"]
+    input_feeding: bool
+    attend_with_cell: bool
+    intra_attention: bool
+    coverage: bool
+    coverage_weight: float = Field(ge=0)
+    generation: Literal["mixture", "pointer_only"]
+    pointing_weight: float = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> ModelParams:
+        if self.attend_with_cell and self.cell != "lstm":
+            raise ValueError(f"attend_with_cell needs cell: lstm, found cell: {self.cell}")
+        if self.attention in ("dot", "concat"):
+            query_size = self.decoder_size * (2 if self.attend_with_cell else 1)
+            encoder_size = self.hidden_size * (2 if self.bidirectional else 1)
+            if query_size != encoder_size:
+                raise ValueError(
+                    f"attention: {self.attention} needs queries as wide as the encoder states "
+                    f"({encoder_size}), found {query_size}"
+                )
+        return self
+
+
 class TrainParams(Section):
     """How the models are trained (the stage `train`)."""
 
@@ -61,6 +100,7 @@ class RegistryParams(Section):
 class Params(Section):
     """All of params.yaml."""
 
+    model: ModelParams
     train: TrainParams
     tracking: TrackingParams
     registry: RegistryParams
