@@ -1,0 +1,73 @@
+"""What the search asks of a decoder: any object with these two methods can be searched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+Memory = dict[str, Tensor]  # what the encoder gave; first dimension documents
+State = dict[str, Tensor]  # what one step hands to the next; first dimensions documents, beams
+
+
+class Step(Protocol):
+    """What a decoder says about the next word of every hypothesis."""
+
+    @property
+    def vocab_log_probs(self) -> Tensor:
+        """log P_vocab, (B, K, V). The search writes into it: a step gives a tensor of its own."""
+
+    @property
+    def attention(self) -> Tensor | None:
+        """a^t over the source, (B, K, S), 0 at padding; None for a model without attention."""
+
+    @property
+    def p_gen_logit(self) -> Tensor | None:
+        """logit(p_gen), (B, K, 1); None for a model that cannot copy."""
+
+    @property
+    def state(self) -> State:
+        """The state after this step."""
+
+
+class Decoder(Protocol):
+    """The half of a model that writes. Beams of one document share its memory."""
+
+    def initial_state(self, memory: Memory, beams: int) -> State:
+        """The state before the first word, of `beams` equal hypotheses per document."""
+
+    def step(self, memory: Memory, state: State, previous_ids: Tensor) -> Step:
+        """One step after `previous_ids`, (B, K), in ids of the target vocabulary."""
+
+
+@dataclass(frozen=True)
+class SpecialIds:
+    """The ids that are no words."""
+
+    pad: int
+    unk: int
+    bos: int
+    eos: int
+
+    @property
+    def never_written(self) -> tuple[int, ...]:
+        """What no summary contains."""
+        return (self.pad, self.unk, self.bos)
+
+
+def select_documents(tensors: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """Memory or state of some documents of the batch."""
+    return {name: tensor.index_select(0, rows) for name, tensor in tensors.items()}
+
+
+def select_beams(state: State, parents: Tensor) -> State:
+    """The state of hypotheses that continue those of `parents`, (B, K)."""
+    num_documents, beams = parents.shape
+    first = beams * torch.arange(num_documents, device=parents.device).unsqueeze(1)
+    rows = (first + parents).flatten()
+    return {
+        name: tensor.flatten(0, 1).index_select(0, rows).reshape(num_documents, beams, *tensor.shape[2:])
+        for name, tensor in state.items()
+    }
