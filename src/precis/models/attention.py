@@ -14,7 +14,7 @@ SCORE_MODES = ("dot", "general", "concat", "additive")
 
 
 def masked_log_softmax(scores: Tensor, mask: Tensor) -> Tensor:
-    """log a^t: log-softmax over the last dimension of what `mask` (True at words) lets through.
+    """Log a^t: log-softmax over the last dimension of what `mask` (True at words) lets through.
 
     -inf where masked, and in a row with every position masked; gradients are finite in either case.
     Computed in float32 at least, so that no score of a half-precision model overflows.
@@ -166,13 +166,14 @@ class Attention(nn.Module):
 
     def project_keys(self, key: Tensor) -> Tensor:
         """What the scores need of the keys, once for all queries: w_h k_i for `additive`."""
-        return key if self.w_h is None else self.w_h(key)
+        projected: Tensor = key if self.w_h is None else self.w_h(key)
+        return projected
 
     def project_queries(self, query: Tensor) -> Tensor:
         """What the scores need of the queries: W^T q_t for `general`, w_s q_t + b_attn for `additive`."""
-        if self.w is not None:
-            return self.w(query)
-        return query if self.w_s is None else self.w_s(query)
+        project = self.w if self.w is not None else self.w_s
+        projected: Tensor = query if project is None else project(query)
+        return projected
 
     def scores(self, queries: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
         """Scores (B, Tq, Tv) of projected queries (B, Tq, A) and keys (B, Tv, A), before any mask.
@@ -183,18 +184,20 @@ class Attention(nn.Module):
             raise ValueError("this attention was built without coverage")
         if self.score_mode in ("dot", "general"):
             scores = queries @ keys.transpose(1, 2)
-            if coverage is not None:
+            if coverage is not None and self.w_c is not None:
                 # q . (k_i + w_c c_i) = q . k_i + (q . w_c) c_i
                 scores = scores + (queries @ self.w_c)[:, :, None] * coverage
             return scores if self.scale is None else scores * self.scale
-        w_c = self.w_c if coverage is not None else None
+        w_c: Tensor | None = self.w_c if coverage is not None else None
+        v: Tensor
+        if self.concat_score_weight is not None:
+            v = self.concat_score_weight.expand(keys.shape[2])
+        else:
+            assert self.v is not None
+            v = self.v
         if self.scale is not None:
             queries, keys = queries * self.scale, keys * self.scale
             w_c = None if w_c is None else w_c * self.scale
-        v = self.v
-        if v is None:
-            assert self.concat_score_weight is not None
-            v = self.concat_score_weight.expand(keys.shape[2])
         return additive_scores(queries, keys, v, coverage, w_c)
 
     def _drop(self, weights: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import override
 
 from precis.errors import PrecisError
 from precis.models.base import Losses, Memory, State, Step, SummarizationModel
@@ -21,7 +22,8 @@ from precis.models.source import Source, Target
 class AttentionSeq2Seq(SummarizationModel):
     """Bidirectional encoder, decoder with attention over the encoder states.
 
-    Args: see `build_model`. `generates_words` is False inside of a model that only copies: it has no output layer.
+    Args: see `build_model`; `generates_words` is False inside of a model that only copies: there is no output
+    layer then.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class AttentionSeq2Seq(SummarizationModel):
                 dropout,
             )
 
+    @override
     def training_loss(self, source: Source, target: Target) -> Losses:
         decoded = self.decode_target(source, target)
         rows = TargetRows(source, target, self.vocabulary_size, pointer=False)
@@ -99,13 +102,16 @@ class AttentionSeq2Seq(SummarizationModel):
         coverage_terms = None if decoded.coverage_loss is None else decoded.coverage_loss.flatten()[rows.rows]
         return collect_losses(rows, loss, nll, None, 0.0, coverage_terms, self.coverage_weight)
 
+    @override
     def encode(self, source: Source) -> Memory:
         memory, states = self._read(self.embeddings.embed_source(source.ids.t()), source)
         return {**memory, **first_memory(states)}
 
+    @override
     def initial_state(self, memory: Memory, beams: int) -> State:
         return self.decoder.initial_state(memory, beams, self.coverage_on)
 
+    @override
     def step(self, memory: Memory, state: State, previous_ids: Tensor) -> Step:
         decoded, new_state = self.advance(memory, state, previous_ids)
         return Step(
@@ -115,6 +121,7 @@ class AttentionSeq2Seq(SummarizationModel):
             state=new_state,
         )
 
+    @override
     def switch_coverage(self, on: bool) -> None:
         if on and not self.has_coverage:
             super().switch_coverage(on)
@@ -144,7 +151,7 @@ class AttentionSeq2Seq(SummarizationModel):
         return self.output.read_out(features), matrix, self.output.bias
 
     def vocab_log_probs(self, decoded: Decoded) -> Tensor:
-        """log P_vocab, (B, K, V)."""
+        """Log P_vocab, (B, K, V)."""
         assert self.output is not None
         log_probs: Tensor = self.output(decoded.features, self.embeddings.target)
         return log_probs

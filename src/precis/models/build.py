@@ -24,7 +24,8 @@ _CHOICES = {
     "generation": ("mixture", "pointer_only"),
 }
 _SIZES = (
-    "source_vocabulary_size", "target_vocabulary_size", "layers", "embedding_size", "hidden_size", "decoder_size"
+    "source_vocabulary_size", "target_vocabulary_size", "layers", "embedding_size", "hidden_size",
+    "decoder_size",
 )  # fmt: skip
 _RATES = ("dropout", "word_dropout", "label_smoothing")
 _WEIGHTS = ("coverage_weight", "pointing_weight")
@@ -60,9 +61,11 @@ def build_model(
         shared_vocabulary: both are one vocabulary, and so there is one embedding.
         options: exactly those of `options_of(name)`:
 
-            - cell: rnn, gru or lstm; layers: of encoder and decoder; bidirectional: the encoder reads both ways;
+            - cell: rnn, gru or lstm; layers: of encoder and decoder; bidirectional: the encoder reads both
+              ways;
             - embedding_size; hidden_size: of one direction of the encoder; decoder_size;
-            - tie_embeddings: the output layer is the target embedding (and the source embedding, if shared);
+            - tie_embeddings: the output layer is the target embedding, which with a shared vocabulary is the
+              source embedding, too;
             - readout: tanh or linear, what comes before the output layer;
             - dropout; word_dropout: share of input words replaced by the unknown word; label_smoothing;
             - attention: dot, general, concat or additive; input_feeding: the context is an input of the next

@@ -19,11 +19,11 @@ class Decoded:
 
     Attributes:
         inputs: x_t, after the merge with the context if that is fed back, (B, T, E).
-        query: what the attention was asked with: s_t, with the cell state if the decoder is built so, (B, T, Q).
+        query: what the attention was asked with: s_t, or (c_t, s_t) with `attend_with_cell`, (B, T, Q).
         context: h*_t, (B, T, C).
         log_attention: log a^t, -inf at padding, (B, T, S).
         coverage_loss: sum of min(a_i, c_i), (B, T); None without coverage.
-        features: what the readout reads: s_t, h*_t and, if there is one, the intra-decoder context, (B, T, F).
+        features: what the readout reads: s_t, h*_t and the intra-decoder context, if there is one, (B, T, F).
     """
 
     inputs: Tensor
@@ -37,9 +37,9 @@ class Decoded:
 class AttentionDecoder(nn.Module):
     """Recurrent decoder that attends to the encoder states (Luong et al., 2015; See et al., 2017).
 
-    With the previous word as the only input of the recurrent layers, they run through all T steps in one fused
-    call, and attention is one batched product. `input_feeding` (the context of the step before is merged
-    into the input) and `attend_with_cell` (an LSTM's cell state is part of the query) need a loop.
+    With the previous word as the only input of the recurrent layers, they run through all T steps in one
+    fused call, and attention is one batched product. `input_feeding` (the context of the step before is
+    merged into the input) and `attend_with_cell` (an LSTM's cell state is part of the query) need a loop.
 
     Args:
         cell: rnn, gru or lstm.

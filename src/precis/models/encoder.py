@@ -64,14 +64,13 @@ class Bridge(nn.Module):
 
     def __init__(self, encoder_size: int, decoder_size: int, num_layers: int, num_states: int) -> None:
         super().__init__()
+        self.num_states = num_states
         self.reducers = nn.ModuleList(
-            nn.ModuleList(nn.Linear(encoder_size, decoder_size) for _ in range(num_states))
-            for _ in range(num_layers)
+            nn.Linear(encoder_size, decoder_size) for _ in range(num_layers * num_states)
         )
 
     def forward(self, finals: list[CellState]) -> list[CellState]:
         """(B, D*H) states to (B, decoder size) states, layer by layer."""
-        return [
-            tuple(torch.relu(reduce(state)) for reduce, state in zip(reducers, final, strict=True))  # type: ignore[arg-type]
-            for reducers, final in zip(self.reducers, finals, strict=True)
-        ]
+        flat = [state for final in finals for state in final]
+        reduced = [torch.relu(reduce(state)) for reduce, state in zip(self.reducers, flat, strict=True)]
+        return [tuple(reduced[i : i + self.num_states]) for i in range(0, len(reduced), self.num_states)]

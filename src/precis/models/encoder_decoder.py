@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from typing_extensions import override
 
 from precis.models.base import Losses, Memory, State, Step, SummarizationModel
 from precis.models.decoder import stack_states, unstack_states
@@ -61,6 +62,7 @@ class EncoderDecoder(SummarizationModel):
             decoder_size, readout_size, target_vocabulary_size, readout, tie_embeddings, dropout
         )
 
+    @override
     def training_loss(self, source: Source, target: Target) -> Losses:
         source_words, target_words = self.embeddings(source, target)
         _, finals = self.encoder(self.dropout(source_words), source.lengths)
@@ -75,10 +77,12 @@ class EncoderDecoder(SummarizationModel):
         )  # fmt: skip
         return collect_losses(rows, loss, nll, None, 0.0, None, 0.0)
 
+    @override
     def encode(self, source: Source) -> Memory:
         _, finals = self.encoder(self.embeddings.embed_source(source.ids.t()), source.lengths)
         return {"summary": finals[-1][0]}
 
+    @override
     def initial_state(self, memory: Memory, beams: int) -> State:
         layers, states = self.decoder.layers, self.decoder.num_states
         zeros = memory["summary"].new_zeros(
@@ -86,6 +90,7 @@ class EncoderDecoder(SummarizationModel):
         )
         return dict.fromkeys(("hidden", "cell")[:states], zeros)
 
+    @override
     def step(self, memory: Memory, state: State, previous_ids: Tensor) -> Step:
         batch_size, beams = previous_ids.shape
         words = self.embeddings.embed_target(previous_ids)

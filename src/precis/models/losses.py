@@ -94,7 +94,7 @@ class _MixtureNll(torch.autograd.Function):
         return (1 - smoothing) * (nll * row_weights).sum() + smoothing * smoothed, nll
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         if grad.is_cuda or grad.item() != 1:  # asking a GPU would wait for it
             saved = tuple(gradient * grad.to(gradient.dtype) for gradient in saved)
@@ -156,7 +156,7 @@ def end_or_copy_nll(targets: TargetRows, log_end: Tensor, log_copied: Tensor) ->
 
 
 def copied_mass(log_attention: Tensor, matches: Tensor) -> Tensor:
-    """log of the sum of a_i where source_i = w (the second term of See et al., 2017, eq. 9).
+    """Log of the sum of a_i where source_i = w (the second term of See et al., 2017, eq. 9).
 
     Args:
         log_attention: log a^t, -inf at padding, (N, S).

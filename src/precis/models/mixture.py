@@ -11,7 +11,7 @@ from precis.models.base import Step
 
 
 def final_log_probs(step: Step, extended_ids: Tensor, num_oovs: int) -> Tensor:
-    """log P(w) over the extended vocabulary (See et al., 2017, eq. 9).
+    """Log P(w) over the extended vocabulary (See et al., 2017, eq. 9).
 
     A sum of two logarithms and no product of probabilities: a p_gen of 0 or 1 loses nothing.
 
@@ -21,7 +21,7 @@ def final_log_probs(step: Step, extended_ids: Tensor, num_oovs: int) -> Tensor:
         num_oovs: O, the most source OOVs that any source of the batch has.
 
     Returns:
-        (B, K, V+O); logsumexp of each row is 0; -inf where neither the vocabulary nor the source has the word.
+        (B, K, V+O); logsumexp of each row is 0; -inf where neither vocabulary nor source has the word.
     """
     generated = step.vocab_log_probs
     if step.p_gen_logit is None or step.attention is None:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class OutputLayer(nn.Module):
-    """P_vocab = softmax(V (W features + b) + b') (See et al., 2017, eq. 4), or with a tanh after the first layer.
+    """P_vocab = softmax(V (W features + b) + b') (See et al., 2017, eq. 4), or with a tanh in between.
 
     Args:
         features_size: F.
@@ -44,6 +44,6 @@ class OutputLayer(nn.Module):
         return embedding if self.weight is None else self.weight
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
-        """log P_vocab, (..., V)."""
+        """Log P_vocab, (..., V)."""
         logits = nn.functional.linear(self.read_out(features), self.matrix(embedding), self.bias)
         return torch.log_softmax(logits.float() if logits.dtype != torch.float64 else logits, dim=-1)

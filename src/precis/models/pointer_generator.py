@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from precis.models.attention_seq2seq import AttentionSeq2Seq
 from precis.models.base import Losses, Memory, State, Step, SummarizationModel
@@ -34,6 +35,7 @@ class PointerGenerator(SummarizationModel):
         gate_size = decoder.encoder_size + decoder.query_size + options["embedding_size"]
         self.gate = nn.Linear(gate_size, 1)
 
+    @override
     def training_loss(self, source: Source, target: Target) -> Losses:
         decoded = self.seq2seq.decode_target(source, target)
         rows = TargetRows(
@@ -58,12 +60,15 @@ class PointerGenerator(SummarizationModel):
             rows, loss, nll, log_mass, self.pointing_weight, coverage_terms, self.seq2seq.coverage_weight
         )
 
+    @override
     def encode(self, source: Source) -> Memory:
         return self.seq2seq.encode(source)
 
+    @override
     def initial_state(self, memory: Memory, beams: int) -> State:
         return self.seq2seq.initial_state(memory, beams)
 
+    @override
     def step(self, memory: Memory, state: State, previous_ids: Tensor) -> Step:
         decoded, new_state = self.seq2seq.advance(memory, state, previous_ids)
         return Step(
@@ -73,6 +78,7 @@ class PointerGenerator(SummarizationModel):
             state=new_state,
         )
 
+    @override
     def switch_coverage(self, on: bool) -> None:
         self.seq2seq.switch_coverage(on)
         self.options["coverage_on"] = on

@@ -28,7 +28,7 @@ SEE2017: dict[str, Any] = {
     "generation": "mixture",
     "pointing_weight": 0.0,
 }
-"""See, Liu and Manning (2017), pointer-generator with coverage. Without `generation` and `pointing_weight`, and
-with `coverage: false`, it is their sequence-to-sequence baseline."""
+"""See, Liu and Manning (2017): pointer-generator with coverage. Without the last two options and with
+`coverage: false` it is their sequence-to-sequence baseline."""
 
 PRESETS: dict[str, dict[str, Any]] = {"see2017": SEE2017}

@@ -18,8 +18,8 @@ def load_vectors(path: str | os.PathLike[str], words: Sequence[str], table: Tens
     """Overwrite the rows of `table` whose words the file has; the file is read once, line by line.
 
     Args:
-        path: UTF-8 text; a word and its numbers on each line, separated by single spaces; word2vec's first line
-            (two numbers) is skipped.
+        path: UTF-8 text; a word and its numbers on each line, separated by single spaces; the first line of
+            word2vec (two numbers) is skipped.
         words: the vocabulary in the order of the rows.
         table: (V, E), changed in place.
 

@@ -8,7 +8,6 @@ last step, and the final cell state, which an LSTM does not output per step, is 
 from __future__ import annotations
 
 import math
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,19 +16,6 @@ from precis.errors import PrecisError
 
 CellState = tuple[Tensor, ...]
 """(h, c) of an LSTM, (h,) of the others; (B, H) each."""
-
-
-class RecurrentLayer(Protocol):
-    """What the three cells have in common."""
-
-    hidden_size: int
-    num_states: int
-
-    def __call__(
-        self, inputs: Tensor, initial: CellState | None, lengths: Tensor | None
-    ) -> tuple[Tensor, CellState]: ...
-
-    def step(self, inputs: Tensor, state: CellState) -> CellState: ...
 
 
 def last_outputs(outputs: Tensor, lengths: Tensor) -> Tensor:
@@ -81,7 +67,7 @@ class LstmLayer(nn.Module):
         Returns:
             outputs (T, B, H), arbitrary but finite past a row's length, and each row's own final state.
         """
-        w_ih = self.w_ih
+        w_ih: Tensor = self.w_ih
         if lengths is not None:
             is_padding = torch.arange(inputs.shape[0], device=inputs.device)[:, None] >= lengths  # (T, B)
             flags = inputs.new_zeros(*inputs.shape[:2], self.w_hold.shape[1])
@@ -102,7 +88,7 @@ class LstmLayer(nn.Module):
 
 
 class GruLayer(nn.Module):
-    """Gated recurrent unit (Cho et al., 2014), in the form of cuDNN: the reset gate comes after the product."""
+    """Gated recurrent unit (Cho et al., 2014), as in cuDNN: the reset gate comes after the product."""
 
     num_states = 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -21,7 +22,7 @@ OPTIONS_FILE = "model.json"
 
 
 def save_model(model: SummarizationModel, directory: str | os.PathLike[str]) -> None:
-    """Write model.safetensors and model.json: equal models give equal bytes, and each file is whole or absent.
+    """Write model.safetensors and model.json: equal models give equal bytes; each file is whole or absent.
 
     Args:
         model: of `build_model`; it stays on its device and in its mode.
@@ -62,7 +63,7 @@ def load_model(directory: str | os.PathLike[str]) -> SummarizationModel:
     return model.eval()
 
 
-def _read_options(path: Path) -> tuple[str, dict[str, object]]:
+def _read_options(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
