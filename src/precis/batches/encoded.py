@@ -35,7 +35,8 @@ def write_encoded(batches: Iterable[pa.RecordBatch], path: str | os.PathLike[str
         pa.ipc.new_file(sink, SCHEMA) as writer,
     ):
         for batch in batches:
-            writer.write_batch(batch, max_chunksize=MAX_BATCH_ROWS)
+            for start in range(0, batch.num_rows, MAX_BATCH_ROWS):
+                writer.write_batch(batch.slice(start, MAX_BATCH_ROWS))
             num_rows += batch.num_rows
     return num_rows
 

@@ -1,0 +1,111 @@
+"""A training of seconds, as a process that a test can stop: `python small_training.py FOLDER`."""
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytorch_lightning as pl
+import torch
+
+from precis.batches.data_module import EncodedDataModule
+from precis.batches.encoded import SCHEMA, write_encoded
+from precis.models.build import build_model
+from precis.stages.entry import run_stage
+from precis.training.run import Trained, train
+from precis.training.tracking import RunRecord
+
+VOCABULARY_SIZE = 20
+NUM_TRAINING_ROWS = 90  # 12 updates of 8 rows an epoch
+OPTIONS = {
+    "cell": "lstm",
+    "layers": 1,
+    "bidirectional": True,
+    "embedding_size": 8,
+    "hidden_size": 12,
+    "decoder_size": 12,
+    "tie_embeddings": True,
+    "readout": "tanh",
+    "dropout": 0.2,
+    "word_dropout": 0.0,
+    "label_smoothing": 0.0,
+    "attention": "general",
+    "input_feeding": False,
+    "attend_with_cell": False,
+    "intra_attention": False,
+    "coverage": False,
+    "coverage_weight": 0.0,
+    "generation": "mixture",
+    "pointing_weight": 0.0,
+}
+
+
+def write_corpus(directory: Path) -> None:
+    """Targets that begin as their sources do, with unknown words among them."""
+    for split, num_rows, seed in (("train", NUM_TRAINING_ROWS, 1), ("validation", 20, 2)):
+        generator = np.random.default_rng(seed)
+        rows = []
+        for number in range(num_rows):
+            length = int(generator.integers(3, 12))
+            words = generator.integers(4, VOCABULARY_SIZE + 3, size=length)
+            oovs = sorted({int(word) for word in words if word >= VOCABULARY_SIZE})
+            extended = [VOCABULARY_SIZE + oovs.index(word) if word in oovs else int(word) for word in words]
+            rows.append(
+                {
+                    "id": f"{split}/{number}",
+                    "source_ids": [word if word < VOCABULARY_SIZE else 1 for word in extended],
+                    "source_extended_ids": extended,
+                    "source_oovs": [f"word{oov}" for oov in oovs],
+                    "target_ids": extended[:3],
+                }
+            )
+        write_encoded([pa.RecordBatch.from_pylist(rows, schema=SCHEMA)], directory / f"{split}.arrow")
+
+
+def run(directory: Path, **settings: object) -> Trained:
+    """Train, or go on training, in `directory`."""
+    torch.set_num_threads(1)
+    pl.seed_everything(7, verbose=False)
+    corpus = directory / "encoded"
+    if not corpus.exists():
+        write_corpus(corpus)
+    data = EncodedDataModule(corpus, target_vocabulary_size=VOCABULARY_SIZE, batch_size=8, seed=7)
+    model = build_model(
+        "pointer",
+        source_vocabulary_size=VOCABULARY_SIZE,
+        target_vocabulary_size=VOCABULARY_SIZE,
+        shared_vocabulary=True,
+        **OPTIONS,
+    )
+    work = directory / "work"
+    work.mkdir(exist_ok=True)
+    record = RunRecord(work, "test", "pointer", "0" * 64, params={}, tags={}, datasets=[])
+    defaults = {
+        "max_epochs": 5,
+        "max_minutes": 0.0,
+        "optimizer": "adam",
+        "learning_rate": 0.01,
+        "warmup_updates": 5,
+        "final_learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "gradient_clip": 1.0,
+        "patience": 10,
+        "validations_per_epoch": 2,
+        "log_every_updates": 4,
+        "checkpoint_every_updates": 3,
+        "max_skipped_batches": 0,
+    }
+    return train(
+        model, data, record, work, name="pointer", summarize=lambda: [], **{**defaults, **settings}
+    )
+
+
+def main() -> None:
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    run(Path(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    run_stage(main)

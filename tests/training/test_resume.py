@@ -1,0 +1,111 @@
+"""A training that is killed and started again ends in the same bytes as one that was left alone."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+SMALL_TRAINING = Path(__file__).with_name("small_training.py")
+
+
+def start(directory: Path) -> subprocess.Popen:
+    directory.mkdir(exist_ok=True)
+    environment = {
+        **os.environ,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{directory / 'mlflow.db'}",
+        "OMP_NUM_THREADS": "1",
+    }
+    return subprocess.Popen(
+        [sys.executable, SMALL_TRAINING, directory], env=environment, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for_update(directory: Path, update: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while not any(int(path.stem) >= update for path in (directory / "work").glob("*.ckpt")):
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < deadline, f"no checkpoint at update {update}"
+        time.sleep(0.005)
+
+
+def finish(directory: Path) -> str:
+    _, errors = (process := start(directory)).communicate(timeout=200)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def points(directory: Path) -> dict[tuple[str, int], float]:
+    lines = (directory / "work" / "metrics.jsonl").read_text().splitlines()
+    return {(name, step): value for name, value, _, step in map(json.loads, lines)}
+
+
+def recorded_points(directory: Path) -> list[tuple[str, int, float]]:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{directory / 'mlflow.db'}")
+    (run,) = client.search_runs([client.get_experiment_by_name("test").experiment_id])
+    history = [client.get_metric_history(run.info.run_id, name) for name in run.data.metrics]
+    return sorted((metric.key, metric.step, metric.value) for metrics in history for metric in metrics)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Path:
+    directory = tmp_path_factory.mktemp("undisturbed")
+    finish(directory)
+    return directory
+
+
+def assert_same_training(directory: Path, undisturbed: Path) -> None:
+    for name in ("best/model.safetensors", "best/model.json"):
+        assert (directory / "work" / name).read_bytes() == (undisturbed / "work" / name).read_bytes()
+    ours, theirs = (
+        torch.load(sorted((path / "work").glob("*.ckpt"))[-1], weights_only=True)
+        for path in (directory, undisturbed)
+    )
+    assert str(ours["state_dict"]) == str(theirs["state_dict"])
+    torch.testing.assert_close(
+        ours["optimizer_states"][0]["state"], theirs["optimizer_states"][0]["state"], rtol=0, atol=0
+    )
+    assert points(directory) == points(undisturbed)
+    expected = sorted((name, step, value) for (name, step), value in points(undisturbed).items())
+    assert recorded_points(undisturbed) == expected
+    assert recorded_points(directory) == expected
+
+
+def test_a_training_that_was_killed_and_terminated_ends_in_the_same_bytes(tmp_path, undisturbed):
+    process = start(tmp_path)
+    wait_for_update(tmp_path, 17, process)
+    process.kill()
+    process.wait()
+
+    process = start(tmp_path)
+    wait_for_update(tmp_path, 35, process)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, errors
+    stopped_at = max(int(path.stem) for path in (tmp_path / "work").glob("*.ckpt"))
+
+    errors = finish(tmp_path)
+    assert f"going on from update {stopped_at} of 60" in errors
+    assert_same_training(tmp_path, undisturbed)
+
+
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, undisturbed):
+    process = start(tmp_path)
+    wait_for_update(tmp_path, 27, process)
+    process.kill()
+    process.wait()
+    before, newest = sorted((tmp_path / "work").glob("*.ckpt"))[-2:]
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    newest.write_bytes(content)
+
+    errors = finish(tmp_path)
+    assert f"{newest} is damaged and not used: going on from {before.name}" in errors
+    assert_same_training(tmp_path, undisturbed)
