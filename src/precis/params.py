@@ -84,6 +84,50 @@ class TrainParams(Section):
     max_skipped_batches: int = Field(ge=0)
 
 
+class DecodingParams(Section):
+    """How summaries are searched for; what re-ranks and what forbids."""
+
+    beam_size: int = Field(ge=1)
+    min_length: int = Field(ge=0)
+    max_length: int = Field(ge=1)
+    length_penalty: Literal["none", "average", "wu"]
+    length_alpha: float = Field(ge=0)
+    coverage_penalty: Literal["none", "summary", "wu"]
+    coverage_beta: float = Field(ge=0)
+    block_ngrams: int = Field(ge=0)
+    block_exceptions: list[str]
+    banned_words: list[str]
+    frequent_words: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _lengths_are_in_order(self) -> DecodingParams:
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length {self.min_length} exceeds max_length {self.max_length}")
+        return self
+
+
+class EvaluationParams(Section):
+    """How the test split is scored (the stages `evaluate` and `baselines`)."""
+
+    seed: int = Field(ge=0)
+    threads: int = Field(ge=1)
+    processes: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    stemmer: bool
+    summary_level: Literal["newline", "sentences"]
+    references: Literal["best", "mean"]
+    resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+    length_buckets: list[int]
+    baseline_sentences: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _buckets_are_in_order(self) -> EvaluationParams:
+        if self.length_buckets != sorted(set(self.length_buckets)) or min(self.length_buckets, default=1) < 1:
+            raise ValueError(f"length_buckets must be rising numbers of words, found {self.length_buckets}")
+        return self
+
+
 class TrackingParams(Section):
     """Where MLflow keeps the record; MLFLOW_TRACKING_URI overrides it."""
 
@@ -102,6 +146,8 @@ class Params(Section):
 
     model: ModelParams
     train: TrainParams
+    decoding: DecodingParams
+    evaluation: EvaluationParams
     tracking: TrackingParams
     registry: RegistryParams
 

@@ -1,0 +1,1 @@
+"""Scores of summaries, what is in them, and how sure the difference of two systems is."""

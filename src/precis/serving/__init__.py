@@ -1,0 +1,1 @@
+"""Models in use: texts in, summaries with their sources out."""

@@ -1,0 +1,159 @@
+"""ROUGE by rouge-score, under conventions that are stated with every number."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from typing import Any, Literal
+
+import numpy as np
+import regex
+from numpy.typing import NDArray
+
+from precis.evaluation.sentences import sentences
+
+ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+CHUNK = 64  # documents that a process scores at a time
+
+# what rouge-score's own tokenizer keeps, and any word of other scripts: letters with their marks, digits
+_NOT_ASCII = regex.compile(r"[^\x00-\x7f]")
+_UNICODE_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+
+
+@dataclass(frozen=True)
+class RougeConvention:
+    """The choices that make two ROUGE values comparable, or not.
+
+    Attributes:
+        stemmer: Porter stemming of English words longer than three letters.
+        summary_level: how texts are cut into sentences for rougeLsum: at newlines, as rouge-score does it by
+            default, or into sentences first.
+        references: with several references, take the best F1 (each ROUGE type on its own) or the mean.
+    """
+
+    stemmer: bool
+    summary_level: Literal["newline", "sentences"]
+    references: Literal["best", "mean"]
+
+    @property
+    def signature(self) -> str:
+        """One line that says what was computed, to stand beside the numbers."""
+        version = importlib.metadata.version("rouge-score")
+        references = {"best": "max", "mean": "mean"}[self.references]
+        return (
+            f"rouge-score:{version}|F1|stem:{'yes' if self.stemmer else 'no'}|Lsum:{self.summary_level}"
+            f"|refs:{references}|tok:unicode"
+        )
+
+
+class UnicodeTokenizer:
+    """rouge-score's own tokens for ASCII text; words of every script otherwise.
+
+    rouge-score keeps [a-z0-9] only: a Hindi text has no words for it, and scores 0 against itself.
+    """
+
+    def __init__(self, stemmer: bool) -> None:
+        self._stem = _stemmed if stemmer else str
+
+    def tokenize(self, text: str) -> list[str]:
+        """The tokens of a text; rouge-score calls this."""
+        from rouge_score.tokenize import tokenize
+
+        if not _NOT_ASCII.search(text):
+            return [self._stem(word) for word in tokenize(text, None)]
+        return [self._stem(word) for word in _UNICODE_WORD.findall(text.lower())]
+
+
+@lru_cache(maxsize=1 << 17)
+def _stemmed(word: str) -> str:
+    return str(_porter().stem(word)) if len(word) > 3 and word.isascii() else word
+
+
+@lru_cache(maxsize=1)
+def _porter() -> Any:
+    from nltk.stem import porter
+
+    return porter.PorterStemmer()
+
+
+class RougeScorer:
+    """Scores one summary against its references."""
+
+    def __init__(self, convention: RougeConvention) -> None:
+        from rouge_score.rouge_scorer import RougeScorer as Scorer
+
+        self._convention = convention
+        self._scorer = Scorer(list(ROUGE_TYPES), tokenizer=UnicodeTokenizer(convention.stemmer))
+
+    def score(self, references: Sequence[str], summary: str) -> tuple[float, ...]:
+        """F1 of each of ROUGE_TYPES, from 0 to 1."""
+        summary = self._cut(summary)
+        scores = np.array(
+            [
+                [result[name].fmeasure for name in ROUGE_TYPES]
+                for result in (self._scorer.score(self._cut(reference), summary) for reference in references)
+            ]
+        )
+        combined = scores.max(0) if self._convention.references == "best" else scores.mean(0)
+        return tuple(combined.tolist())
+
+    def _cut(self, text: str) -> str:
+        if self._convention.summary_level == "newline":
+            return text
+        return "\n".join(sentences(text))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """ROUGE F1 of many documents: (N, len(ROUGE_TYPES)), from 0 to 1."""
+
+    values: NDArray[np.float64]
+
+    def of(self, rouge_type: str) -> NDArray[np.float64]:
+        """One ROUGE type for all documents."""
+        return self.values[:, ROUGE_TYPES.index(rouge_type)]
+
+
+class ParallelRouge:
+    """Scores documents in several processes; the results do not depend on how many."""
+
+    def __init__(self, convention: RougeConvention, pool: ProcessPoolExecutor | None) -> None:
+        self._convention = convention
+        self._pool = pool
+
+    def score(self, pairs: Iterable[tuple[Sequence[str], str]]) -> Scores:
+        """Score (references, summary) pairs, in order."""
+        pairs = list(pairs)
+        chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+        conventions = [self._convention] * len(chunks)
+        scored = (map if self._pool is None else self._pool.map)(_score_chunk, conventions, chunks)
+        rows = [row for chunk in scored for row in chunk]
+        return Scores(np.array(rows, dtype=np.float64).reshape(len(rows), len(ROUGE_TYPES)))
+
+
+@contextmanager
+def parallel_rouge(convention: RougeConvention, processes: int) -> Iterator[ParallelRouge]:
+    """Give a scorer that uses so many processes; with one, this process does the work."""
+    if processes <= 1:
+        yield ParallelRouge(convention, None)
+        return
+    # spawned, not forked: a fork of a process with torch's threads can hang
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield ParallelRouge(convention, pool)
+
+
+@lru_cache(maxsize=4)
+def _scorer(convention: RougeConvention) -> RougeScorer:
+    return RougeScorer(convention)
+
+
+def _score_chunk(
+    convention: RougeConvention, pairs: list[tuple[Sequence[str], str]]
+) -> list[tuple[float, ...]]:
+    scorer = _scorer(convention)
+    return [scorer.score(references, summary) for references, summary in pairs]

@@ -1,0 +1,368 @@
+"""Summaries of raw texts by a trained model. Evaluation and the served model both go through here."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+
+from precis.decoding.beam_search import BeamSettings, beam_search
+from precis.decoding.hypotheses import Hypothesis
+from precis.decoding.penalties import Penalties
+from precis.decoding.provenance import Origin, origins
+from precis.decoding.repetition import NgramBlock
+from precis.decoding.step import SpecialIds
+from precis.errors import PrecisError
+from precis.models.base import SummarizationModel
+from precis.models.source import Source
+from precis.models.storage import load_model
+from precis.serving.summary import Attended, OriginName, Summary, SummaryToken
+from precis.text.source_oovs import extend_source, words_of
+from precis.text.tokenizer import JOINER, Token, Tokenizer, surface
+from precis.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary
+
+SPECIAL = SpecialIds(pad=PAD_ID, unk=UNK_ID, bos=BOS_ID, eos=EOS_ID)
+TEXT_FILE = "text.json"
+RUN_FILE = "run.json"
+BATCH_SIZE = 64  # documents decoded together unless the caller says otherwise
+
+DECODING_KEYS = {
+    "beam_size",
+    "min_length",
+    "max_length",
+    "length_penalty",
+    "length_alpha",
+    "coverage_penalty",
+    "coverage_beta",
+    "block_ngrams",
+    "block_exceptions",
+    "banned_words",
+    "frequent_words",
+}
+OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity"}
+
+
+@dataclass(frozen=True)
+class _Document:
+    """A document as the model reads it."""
+
+    number: int
+    text: str
+    tokens: list[Token]
+    source_ids: list[int]
+    extended_ids: list[int]
+    source_oovs: list[str]
+
+
+class Summarizer:
+    """A model with all that it needs to turn raw texts into summaries. It may be called from several threads.
+
+    Args:
+        model: in evaluation mode while summaries are made.
+        source_vocabulary: of the documents.
+        target_vocabulary: of the summaries.
+        lowercase: whether words are lower-cased for the model.
+        source_max_length: words of a document that are read; the rest is ignored.
+        shared: whether both vocabularies are the same one.
+        decoding: what `summarize` uses unless told otherwise: see `params.yaml: decoding`.
+        run_id: the training run, where known.
+        model_version: the version in the registry, where known.
+    """
+
+    def __init__(
+        self,
+        model: SummarizationModel,
+        source_vocabulary: Vocabulary,
+        target_vocabulary: Vocabulary,
+        *,
+        lowercase: bool,
+        source_max_length: int,
+        shared: bool,
+        decoding: Mapping[str, Any],
+        run_id: str | None = None,
+        model_version: str | None = None,
+    ) -> None:
+        assert not shared or len(source_vocabulary) == len(target_vocabulary)
+        self.model = model
+        self.source_vocabulary = source_vocabulary
+        self.target_vocabulary = target_vocabulary
+        self.tokenizer = Tokenizer(lowercase=lowercase)
+        self.source_max_length = source_max_length
+        self.decoding = dict(decoding)
+        self.run_id = run_id
+        self.model_version = model_version
+
+    @classmethod
+    def load(
+        cls,
+        directory: str | os.PathLike[str],
+        *,
+        run_id: str | None = None,
+        model_version: str | None = None,
+    ) -> Self:
+        """Load a model directory, such as models/pointer.
+
+        Args:
+            directory: model.safetensors, model.json, text.json, and the vocabulary files.
+            run_id: the training run; where it is not given, what run.json says.
+            model_version: the version in the registry, where known.
+
+        Raises:
+            PrecisError: a file is missing or is not what it should be.
+        """
+        directory = Path(directory)
+        text = _read_json(directory / TEXT_FILE)
+        missing = {"lowercase", "source_max_length", "shared", "decoding"} - text.keys()
+        if missing:
+            raise PrecisError(f"{directory / TEXT_FILE} lacks {', '.join(sorted(missing))}: train the model again")
+        if text["shared"]:
+            source = target = Vocabulary.load(directory / "shared.txt")
+        else:
+            source = Vocabulary.load(directory / "source.txt")
+            target = Vocabulary.load(directory / "target.txt")
+        if run_id is None and (directory / RUN_FILE).is_file():
+            run_id = _read_json(directory / RUN_FILE).get("run_id")
+        return cls(load_model(directory), source, target, **text, run_id=run_id, model_version=model_version)
+
+    def summarize(
+        self,
+        texts: str | Sequence[str],
+        *,
+        batch_size: int = BATCH_SIZE,
+        progress: Callable[[int], object] | None = None,
+        **decoding: Any,
+    ) -> list[Summary]:
+        """Summarize texts, in their order; one text may be given alone.
+
+        Args:
+            texts: raw documents. One without any word gets the empty summary.
+            batch_size: documents decoded together, chosen among `texts` by length.
+            progress: called with the number of documents done since the last call.
+            **decoding: what to change in the decoding parameters, for example `beam_size=1`; also `n_best`,
+                `groups` and `diversity`.
+
+        Raises:
+            PrecisError: there is no such decoding parameter, or its value cannot be used.
+        """
+        if isinstance(texts, str):
+            texts = [texts]
+        how = self._settings(decoding)
+        documents = [self._read(number, text) for number, text in enumerate(texts)]
+        summaries: list[Summary | None] = [None] * len(documents)
+        was_training = self.model.training
+        if was_training:
+            self.model.eval()
+        try:
+            for batch in _batches(documents, batch_size):
+                hypotheses = self._decode(batch, how)
+                for document, found in zip(batch, hypotheses, strict=True):
+                    written = [self._write(document, hypothesis, how) for hypothesis in found]
+                    summaries[document.number] = self._with_alternatives(document, written)
+                if progress is not None:
+                    progress(len(batch))
+        finally:
+            if was_training:
+                self.model.train()
+        return [
+            self._with_alternatives(document, []) if summary is None else summary
+            for document, summary in zip(documents, summaries, strict=True)
+        ]
+
+    def words(self, text: str) -> list[str]:
+        """A text's words, as this model sees them."""
+        return self.tokenizer.words(text)
+
+    def _settings(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
+        unknown = changes.keys() - DECODING_KEYS - OPTIONAL_DECODING_KEYS
+        if unknown:
+            known = ", ".join(sorted(DECODING_KEYS | OPTIONAL_DECODING_KEYS))
+            raise PrecisError(f"there is no decoding parameter {', '.join(sorted(unknown))}: there are {known}")
+        how = {**self.decoding, **changes}
+        missing = DECODING_KEYS - how.keys()
+        if missing:
+            raise PrecisError(f"the decoding parameters lack {', '.join(sorted(missing))}")
+        return how
+
+    def _beam_settings(self, how: Mapping[str, Any]) -> BeamSettings:
+        return BeamSettings(
+            beam_size=how["beam_size"],
+            min_length=how["min_length"],
+            max_length=how["max_length"],
+            n_best=how.get("n_best", 1),
+            penalties=Penalties(
+                length=how["length_penalty"],
+                length_alpha=how["length_alpha"],
+                coverage=how["coverage_penalty"],
+                coverage_beta=how["coverage_beta"],
+            ),
+            ngram_block=NgramBlock(
+                how["block_ngrams"],
+                tuple(
+                    self.target_vocabulary.id(word)
+                    for word in how["block_exceptions"]
+                    if word in self.target_vocabulary
+                ),
+            ),
+            groups=how.get("groups", 1),
+            diversity=how.get("diversity", 0.0),
+        )
+
+    def _read(self, number: int, text: str) -> _Document:
+        tokens = self.tokenizer.tokens(text)[: self.source_max_length]
+        words = [token.text for token in tokens]
+        extended_ids, source_oovs = extend_source(words, self.target_vocabulary)
+        return _Document(number, text, tokens, self.source_vocabulary.ids(words), extended_ids, source_oovs)
+
+    def _decode(self, batch: list[_Document], how: Mapping[str, Any]) -> list[list[Hypothesis]]:
+        source = Source(
+            ids=_padded([document.source_ids for document in batch]),
+            extended_ids=_padded([document.extended_ids for document in batch]),
+            lengths=torch.tensor([len(document.source_ids) for document in batch]),
+            num_oovs=max(len(document.source_oovs) for document in batch),
+        )
+        banned = None
+        if how["banned_words"]:
+            banned = _padded([self._ids(how["banned_words"], document) for document in batch])
+        with torch.inference_mode():
+            memory = self.model.encode(source)
+            return beam_search(
+                self.model, memory, source.extended_ids, self._beam_settings(how), SPECIAL, banned
+            )
+
+    def _ids(self, words: Sequence[str], document: _Document) -> list[int]:
+        """Extended ids of those of the words that a summary of the document could have."""
+        size = len(self.target_vocabulary)
+        return [
+            self.target_vocabulary.id(word)
+            if word in self.target_vocabulary
+            else size + document.source_oovs.index(word)
+            for word in words
+            if word in self.target_vocabulary or word in document.source_oovs
+        ]
+
+    def _write(self, document: _Document, hypothesis: Hypothesis, how: Mapping[str, Any]) -> Summary:
+        """Turn ids into text: copied words as the document has them, others as they are usually written."""
+        ids = hypothesis.ids.tolist()
+        words = words_of(ids, self.target_vocabulary, document.source_oovs)
+        traced = origins(hypothesis, document.extended_ids)
+        sources = [
+            None if origin.position is None else document.tokens[origin.position] for origin in traced
+        ]
+        written = [
+            self._spelling(document, id_, word, token)
+            for id_, word, token in zip(ids, words, sources, strict=True)
+        ]
+        text = self.tokenizer.detokenize(written)
+        in_source = set(document.extended_ids)
+        tokens = []
+        end = 0
+        for id_, word, form, token, origin in zip(ids, words, written, sources, traced, strict=True):
+            shown = surface(form)
+            start = text.index(shown, end)
+            end = start + len(shown)
+            is_supported = id_ in in_source or id_ < how["frequent_words"]
+            name: OriginName = "generated" if is_supported else "unsupported"
+            tokens.append(
+                _token(document, shown, word, start, "copied" if token is not None else name, origin, token)
+            )
+        return Summary(
+            text=text,
+            tokens=tuple(tokens),
+            score=hypothesis.score,
+            log_prob=hypothesis.log_prob,
+            num_source_words=len(document.tokens),
+            run_id=self.run_id,
+            model_version=self.model_version,
+        )
+
+    def _spelling(self, document: _Document, id_: int, word: str, token: Token | None) -> str:
+        if JOINER in word:  # symbols have no case, and their marks are still needed
+            return word
+        if token is not None:
+            return document.text[token.start : token.end]
+        return self.target_vocabulary.surface(id_) if id_ < len(self.target_vocabulary) else word
+
+    def _with_alternatives(self, document: _Document, written: list[Summary]) -> Summary:
+        if not written:
+            return Summary(
+                text="",
+                tokens=(),
+                score=0.0,
+                log_prob=0.0,
+                num_source_words=len(document.tokens),
+                run_id=self.run_id,
+                model_version=self.model_version,
+            )
+        if len(written) == 1:
+            return written[0]
+        best = written[0]
+        return Summary(
+            best.text,
+            best.tokens,
+            best.score,
+            best.log_prob,
+            best.num_source_words,
+            best.run_id,
+            best.model_version,
+            tuple(written[1:]),
+        )
+
+
+def _token(
+    document: _Document,
+    shown: str,
+    word: str,
+    start: int,
+    name: OriginName,
+    origin: Origin,
+    token: Token | None,
+) -> SummaryToken:
+    attended = (
+        (document.tokens[place], weight)
+        for place, weight in origin.attended
+        if place < len(document.tokens)
+    )
+    return SummaryToken(
+        text=shown,
+        word=word,
+        start=start,
+        end=start + len(shown),
+        origin=name,
+        probability=origin.probability,
+        generated=origin.generated,
+        copied=origin.copied,
+        p_gen=origin.p_gen,
+        source=None if token is None else (token.start, token.end),
+        attended=tuple(Attended(at.start, at.end, weight) for at, weight in attended),
+    )
+
+
+def _batches(documents: list[_Document], batch_size: int) -> Iterator[list[_Document]]:
+    """Documents of like length together, the longest first; those without words are left out."""
+    by_length = sorted(
+        (document for document in documents if document.tokens), key=lambda document: -len(document.tokens)
+    )
+    for start in range(0, len(by_length), batch_size):
+        yield by_length[start : start + batch_size]
+
+
+def _padded(rows: list[list[int]]) -> torch.Tensor:
+    width = max(map(len, rows))
+    return torch.tensor([row + [PAD_ID] * (width - len(row)) for row in rows], dtype=torch.int64)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise PrecisError(f"{path} is missing: {path.parent} is not the directory of a trained model") from error
+    except ValueError as error:
+        raise PrecisError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(contents, dict):
+        raise PrecisError(f"{path}: expected an object, found {type(contents).__name__}")
+    return contents
