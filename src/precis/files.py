@@ -61,6 +61,16 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what killed runs left beside `path`: temporary files and folders of `atomic_path` and its like."""
+    path = Path(path)
+    for leftover in path.parent.glob(f".{path.name}.*.part"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:

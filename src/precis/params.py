@@ -23,6 +23,175 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
+class CorpusColumns(Section):
+    """Which column of the corpus holds what; null where there is none."""
+
+    id: str | None
+    document: str
+    summary: str
+    references: str | None
+    group: str | None
+    time: str | None
+
+
+class CorpusSplit(Section):
+    """How a corpus that comes in one piece is split."""
+
+    by: Literal["group", "time"]
+    validation_share: float = Field(ge=0, lt=1)
+    test_share: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _some_is_left(self) -> CorpusSplit:
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError("validation_share and test_share leave nothing to train on")
+        return self
+
+
+class CorpusDocstrings(Section):
+    """Which docstrings are pairs; lengths in words between white space."""
+
+    min_summary_words: int = Field(ge=1)
+    max_summary_words: int = Field(ge=1)
+    min_document_words: int = Field(ge=1)
+
+
+class CorpusFiles(Section):
+    """Where the files of a corpus are, and what no honest one exceeds."""
+
+    path: str = Field(min_length=1)
+    train: str | None
+    validation: str | None
+    test: str | None
+    max_row_bytes: int = Field(ge=1_000)
+    max_decompressed_bytes: int = Field(ge=1)
+    max_decompression_ratio: int = Field(ge=1)
+
+
+class CorpusHubSplits(Section):
+    """What the hub calls the splits."""
+
+    train: str | None
+    validation: str | None
+    test: str | None
+
+
+class CorpusHub(Section):
+    """A dataset of the Hugging Face hub, or a folder in the hub's layout."""
+
+    name: str | None
+    config: str | None
+    revision: str | None
+    splits: CorpusHubSplits
+
+
+class CorpusRetries(Section):
+    """What happens when the network fails."""
+
+    attempts: int = Field(ge=1)
+    wait_seconds: float = Field(ge=0)
+
+
+class CorpusParams(Section):
+    """Where the rows come from (the stage `download`)."""
+
+    source: Literal["docstrings", "files", "hub"]
+    max_rows: int | None = Field(ge=1)
+    columns: CorpusColumns
+    split: CorpusSplit
+    docstrings: CorpusDocstrings
+    files: CorpusFiles
+    hub: CorpusHub
+    retries: CorpusRetries
+
+    @model_validator(mode="after")
+    def _time_is_there(self) -> CorpusParams:
+        if self.split.by == "time" and self.columns.time is None:
+            raise ValueError("split.by is time, so columns.time must name a column")
+        if self.source == "hub" and self.hub.name is None:
+            raise ValueError("source is hub, so hub.name must name a dataset")
+        return self
+
+
+class Check(Section):
+    """What happens to rows that fail a check, and the share of rows above which the stage fails."""
+
+    action: Literal["quarantine", "report"]
+    max_share: float = Field(ge=0, le=1)
+
+
+class PrepareChecks(Section):
+    """A group of reasons each; see docs/corpora.md."""
+
+    unreadable: Check
+    id: Check
+    empty: Check
+    leakage: Check
+    near_leakage: Check
+    duplicate: Check
+    near_duplicate: Check
+    control_characters: Check
+    mojibake: Check
+    markup: Check
+    too_long: Check
+    summary_length: Check
+    summary_leak: Check
+    boilerplate: Check
+    script: Check
+
+
+class NearDuplicates(Section):
+    """How texts are found that differ in a few words."""
+
+    search: bool
+    shingle_words: int = Field(ge=1)
+    min_similarity: float = Field(gt=0, le=1)
+    permutations: int = Field(ge=16)
+    bands: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _bands_fit(self) -> NearDuplicates:
+        if self.permutations % self.bands:
+            raise ValueError(f"permutations {self.permutations} must be a multiple of bands {self.bands}")
+        return self
+
+
+class PrepareParams(Section):
+    """Which rows are set aside (the stage `prepare`)."""
+
+    max_document_characters: int = Field(ge=1)
+    max_line_characters: int = Field(ge=1)
+    max_token_characters: int = Field(ge=1)
+    max_same_summary: int = Field(ge=1)
+    max_truncated_share: float = Field(ge=0, le=1)
+    examples: int = Field(ge=0)
+    near_duplicates: NearDuplicates
+    checks: PrepareChecks
+
+
+class TextParams(Section):
+    """How text becomes words."""
+
+    lowercase: bool
+
+
+class VocabularyParams(Section):
+    """Which words the models know (the stage `vocabulary`)."""
+
+    shared: bool
+    source_size: int = Field(ge=5)
+    target_size: int = Field(ge=5)
+    min_count: int = Field(ge=1)
+
+
+class EncodeParams(Section):
+    """How much of a text is kept (the stage `encode`)."""
+
+    source_max_length: int = Field(ge=1)
+    target_max_length: int = Field(ge=2)
+
+
 class ModelParams(Section):
     """What the models are made of; each takes the options that it has (`precis.models.build.options_of`)."""
 
@@ -144,6 +313,11 @@ class RegistryParams(Section):
 class Params(Section):
     """All of params.yaml."""
 
+    corpus: CorpusParams
+    prepare: PrepareParams
+    text: TextParams
+    vocabulary: VocabularyParams
+    encode: EncodeParams
     model: ModelParams
     train: TrainParams
     decoding: DecodingParams

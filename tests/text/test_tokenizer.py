@@ -14,19 +14,8 @@ MIXED = st.text(st.one_of(st.sampled_from(f"aB'’{J}.<>_ \n\x1c\u00a0éΣİ-"),
 
 def test_words_carry_no_marks_and_symbols_show_what_they_touch():
     words = Tokenizer(lowercase=True).words('Don\'t "copy" self.x, or...')
-    assert words == [
-        "don't",
-        f'"{J}',
-        "copy",
-        f'{J}"',
-        "self",
-        f"{J}.{J}",
-        "x_1",
-        f"{J},",
-        "or",
-        "else",
-        f"{J}...",
-    ]
+    expected = ["don't", f'"{J}', "copy", f'{J}"', "self", f"{J}.{J}", "x", f"{J},", "or", f"{J}..."]
+    assert words == expected
 
 
 def test_two_symbols_that_touch_are_joined_by_the_second():

@@ -1,7 +1,7 @@
 """Numbers for the words of one document that the target vocabulary lacks, so that they can be copied.
 
-A source OOV is a source word outside the target vocabulary, which has V words. The source OOVs of a document have
-the extended ids V, V+1, … in order of first appearance (See et al., 2017, section 2.2).
+A source OOV is a source word outside the target vocabulary, which has V words. Those of one document have the
+extended ids V, V+1, … in order of first appearance (See et al., 2017, section 2.2).
 """
 
 from __future__ import annotations

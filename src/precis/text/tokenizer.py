@@ -2,7 +2,7 @@
 
 A word is a maximal run of letters, marks, digits and underscores, with inner apostrophes. Whatever else is no
 white space is a symbol; a run of one symbol, such as `...`, is one token. Only symbols carry joiner marks: on
-the left where they touch what precedes, on the right where a word follows directly. White space needs no token.
+the left where they touch what precedes, on the right where a word follows directly. White space has none.
 """
 
 from __future__ import annotations

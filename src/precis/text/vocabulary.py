@@ -98,7 +98,7 @@ class Vocabulary:
         if not well_formed or tuple(row[0] for row in rows[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
             raise PrecisError(
                 f"{path} is no vocabulary: expected lines of a word, its count and its written form with "
-                f"tabs between them, the first four being {' '.join(SPECIAL_TOKENS)}; run `dvc repro vocabulary`"
+                f"tabs between them, first {' '.join(SPECIAL_TOKENS)}; run `dvc repro vocabulary`"
             )
         rows = rows[len(SPECIAL_TOKENS) :]
         if len({row[0] for row in rows}.union(SPECIAL_TOKENS)) != len(rows) + len(SPECIAL_TOKENS):

@@ -1,0 +1,563 @@
+"""Corpora in files: JSON Lines, CSV, TSV or Parquet, plain, gzip or zstd, here or behind an fsspec URL.
+
+Text files are read line by line rather than by `datasets`: there one bad line refuses the whole file, a column that
+is missing becomes nulls without a word, and every file is first copied into a cache. Here a row that cannot be
+read has a problem of its own, and memory holds one row.
+"""
+
+from __future__ import annotations
+
+import csv
+import errno
+import gzip
+import hashlib
+import io
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zstandard
+
+from precis.corpora.article import SPLITS, Article
+from precis.corpora.columns import Columns
+from precis.errors import PrecisError
+
+log = logging.getLogger(__name__)
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+_SPLIT_PREFIXES = {
+    "train": ("train",),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test",),
+}
+_SIGNATURES = {
+    b"PAR1": "Parquet",
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "a zip archive (or an Excel file)",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"\x7fELF": "a program",
+    b"%PDF": "PDF",
+    b"\x89PNG": "a picture",
+    b"SQLite": "an SQLite database",
+    b"ARROW1": "Arrow",
+    b"\xff\xfe": "UTF-16 text",
+    b"\xfe\xff": "UTF-16 text",
+}
+_EXPECTED = "expected .jsonl, .csv, .tsv (also with .gz or .zst after it) or .parquet"
+_PROBE_ROWS = 100  # if none of the first so many can be read, the file is something else
+_COLUMN_ROWS = 1_000  # if none of the first so many has a column, it is misspelt
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What no honest corpus exceeds."""
+
+    row_bytes: int
+    decompressed_bytes: int
+    decompression_ratio: int
+
+
+@dataclass(frozen=True)
+class Retries:
+    """How often a failed network request is tried again, and how long the first wait is; waits double."""
+
+    attempts: int
+    wait_seconds: float
+
+
+@dataclass(frozen=True)
+class CorpusFile:
+    """A file on this machine, the split that it holds (None: to be split), and its name in messages and ids."""
+
+    path: Path
+    name: str
+    split: str | None
+    format: str
+    compression: str | None
+
+
+@dataclass
+class FilesReader:
+    """Reads every row of the files that `location` stands for, each exactly once."""
+
+    location: str
+    patterns: Mapping[str, str | None]
+    columns: Columns
+    limits: Limits
+    retries: Retries
+    download_folder: Path
+    checksums: dict[str, str] = field(default_factory=dict)
+    columns_seen: set[str] = field(default_factory=set)
+
+    def read(self) -> Iterator[Article]:
+        """The rows in the order of the files' names; raises PrecisError for files that cannot be used at all."""
+        for file in self._files():
+            _check_content(file)
+            self.checksums[file.name] = _sha256(file.path)
+            rows = _READERS[file.format](file, self.limits)
+            yield from _articles(file, rows, self.columns, self.columns_seen)
+        self.columns.check(self.columns_seen, self.location, everywhere=True)
+
+    def _files(self) -> list[CorpusFile]:
+        if "://" in self.location and not self.location.startswith("file://"):
+            root = with_retries(lambda: self._fetch(), self.retries, self.location)
+        else:
+            root = Path(self.location.removeprefix("file://"))
+        return find_files(root, self.patterns)
+
+    def _fetch(self) -> Path:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - takes 0.3 s, and local files do without
+
+        try:
+            system, remote = url_to_fs(self.location)
+        except (ImportError, ValueError) as error:
+            scheme = urlsplit(self.location).scheme
+            raise PrecisError(
+                f"corpus.files.path: {_without_secrets(self.location)} cannot be opened: {error}. Install what fsspec "
+                f"needs for {scheme}:// into .venv, or copy the files here and give their path"
+            ) from error
+        target = self.download_folder
+        target.mkdir(parents=True, exist_ok=True)
+        if system.isdir(remote):
+            for path in sorted(system.find(remote)):
+                inner = path[len(remote.rstrip("/")) + 1 :]
+                if _suffixes(inner)[0] in FORMATS and ".." not in Path(inner).parts:
+                    (target / inner).parent.mkdir(parents=True, exist_ok=True)
+                    system.get_file(path, str(target / inner))
+            return target
+        local = target / Path(urlsplit(self.location).path or remote).name
+        system.get_file(remote, str(local))
+        return local
+
+
+def with_retries(action: Callable[[], Result], retries: Retries, what: str) -> Result:
+    """Do `action`, again after a while when the network fails; raises PrecisError when it keeps failing."""
+    what = _without_secrets(what)
+    for attempt in range(1, retries.attempts + 1):
+        try:
+            return action()
+        except FileNotFoundError as error:
+            raise PrecisError(f"{what} not found; is corpus.files.path right?") from error
+        except (OSError, TimeoutError) as error:
+            if attempt == retries.attempts:
+                message = f"{what} cannot be read after {attempt} attempts: {_short(error)}"
+                raise PrecisError(f"{message}. Is the network there? Local files need none") from error
+            wait = retries.wait_seconds * 2 ** (attempt - 1)
+            log.warning(
+                "%s: %s; attempt %d of %d in %.1f s", what, _short(error), attempt + 1, retries.attempts, wait
+            )
+            time.sleep(wait)
+    raise AssertionError("at least one attempt is made")
+
+
+def find_files(root: Path, patterns: Mapping[str, str | None]) -> list[CorpusFile]:
+    """The data files at `root`, a file or a folder, and the split of each.
+
+    Args:
+        root: what corpus.files.path names.
+        patterns: for each split a glob below the folder, or None; with no pattern at all, files whose names begin
+            with train, validation (valid, val, dev) or test are these splits, and if there are none, all files
+            together are split.
+    """
+    try:
+        root.stat()
+        root.resolve(strict=True)
+    except FileNotFoundError as error:
+        raise PrecisError(f"corpus.files.path: {root} not found (or a link to nothing)") from error
+    except (OSError, RuntimeError) as error:
+        loop = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
+        reason = "a symbolic link that leads back to itself" if loop else _short(error)
+        raise PrecisError(f"corpus.files.path: {root} cannot be opened: {reason}") from error
+    given = {split: pattern for split, pattern in patterns.items() if pattern is not None}
+    if root.is_file():
+        if given:
+            names = ", ".join(f"corpus.files.{split}" for split in given)
+            raise PrecisError(f"corpus.files.path: {root} is one file, so {names} must be null")
+        return [_corpus_file(root, root.name, None)]
+    if not root.is_dir():
+        raise PrecisError(f"corpus.files.path: {root} is neither a file nor a folder")
+    if given:
+        return _files_by_pattern(root, given)
+    paths = {path.relative_to(root).as_posix(): path for path in _walk(root)}
+    if not paths:
+        there = sorted(path.name for path in root.iterdir())[:10]
+        raise PrecisError(
+            f"corpus.files.path: {root}/ has no corpus in it ({', '.join(there) or 'it is empty'}); {_EXPECTED}. "
+            "Put files there, or choose another corpus.source"
+        )
+    splits = {name: _split_by_name(name) for name in paths}
+    if any(splits.values()) and not all(splits.values()):
+        odd = sorted(name for name, split in splits.items() if split is None)
+        raise PrecisError(
+            f"corpus.files.path: {root}/ has files for splits, and others besides: {', '.join(odd[:5])}. Remove them, "
+            "or say which is which with corpus.files.train, .validation and .test"
+        )
+    return [_corpus_file(paths[name], name, splits[name]) for name in sorted(paths)]
+
+
+def _files_by_pattern(root: Path, patterns: Mapping[str, str]) -> list[CorpusFile]:
+    every = {path.relative_to(root).as_posix(): path for path in _walk(root)}
+    owners: dict[str, str] = {}
+    for split, pattern in patterns.items():
+        matching = [name for name in every if fnmatch(name, pattern)]
+        if not matching:
+            there = ", ".join(sorted(every)[:10]) or "no file with a known extension"
+            raise PrecisError(f"corpus.files.{split}: no file of {root}/ matches {pattern!r}; there: {there}")
+        for name in matching:
+            if name in owners:
+                raise PrecisError(f"corpus.files: {name} is in two splits, {owners[name]} and {split}")
+            owners[name] = split
+    return [_corpus_file(every[name], name, owners[name]) for name in sorted(owners)]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    # os.walk does not follow links to folders, so a loop of links cannot hold it
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith(".") or name.lower().startswith(("readme", "license")):
+                continue
+            if _suffixes(name)[0] in FORMATS:
+                yield Path(folder, name)
+            else:
+                log.warning("%s is left out: %s", name, _EXPECTED)
+        for name in folders:
+            if _suffixes(name)[0] in FORMATS:
+                raise PrecisError(f"{Path(folder, name)} is a folder with the name of a file; rename it")
+
+
+def _split_by_name(name: str) -> str | None:
+    parts = [part.lower() for part in Path(name).parts]
+    for split, prefixes in _SPLIT_PREFIXES.items():
+        for part in parts:
+            # `train.jsonl`, `train-00000-of-00002.parquet`, `train/0.jsonl`, but not `training_notes.csv`
+            stem = part.split(".")[0]
+            if any(stem == prefix or stem.startswith((f"{prefix}-", f"{prefix}_")) for prefix in prefixes):
+                return split
+    return None
+
+
+def _suffixes(name: str) -> tuple[str, str | None]:
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes]
+    compression = suffixes.pop() if suffixes and suffixes[-1] in COMPRESSIONS else None
+    return (suffixes[-1] if suffixes else ""), compression
+
+
+def _corpus_file(path: Path, name: str, split: str | None) -> CorpusFile:
+    suffix, compression = _suffixes(path.name)
+    if suffix not in FORMATS:
+        raise PrecisError(f"{path} has an extension that precis does not read; {_EXPECTED}")
+    if FORMATS[suffix] == "parquet" and compression:
+        raise PrecisError(f"{path}: Parquet is compressed inside; unpack it, and leave {compression} away")
+    return CorpusFile(path, name, split, FORMATS[suffix], COMPRESSIONS.get(compression or ""))
+
+
+def _check_content(file: CorpusFile) -> None:
+    """Compare the first bytes with what the name promises."""
+    try:
+        with file.path.open("rb") as stream:
+            start = stream.read(16)
+    except OSError as error:
+        reason = "a symbolic link that leads back to itself" if error.errno == errno.ELOOP else _short(error)
+        raise PrecisError(f"{file.path} cannot be opened: {reason}") from error
+    if not start:
+        raise PrecisError(f"{file.path} is empty")
+    promised = {"gzip": "gzip", "zstd": "zstd"}.get(file.compression or "", "text")
+    promised = "Parquet" if file.format == "parquet" else promised
+    found = next((kind for signature, kind in _SIGNATURES.items() if start.startswith(signature)), "text")
+    if found != promised:
+        raise PrecisError(
+            f"{file.path} is not what its name says: expected {promised}, found {found}; rename or convert it"
+        )
+
+
+def _articles(
+    file: CorpusFile, rows: Iterable[tuple[int, Any]], columns: Columns, seen_anywhere: set[str]
+) -> Iterator[Article]:
+    """Map columns; a column that none of the first rows has is misspelt, and refused before the long work."""
+    seen: set[str] = set()
+    missing = set(columns.names().values())
+    held: list[Article] = []
+    readable = 0
+    problem = ""
+    for number, row in rows:
+        row_id = f"{file.name}:{number}"
+        if isinstance(row, str):
+            article = Article(row_id, None, None, problem=row)
+            problem = problem or row
+        else:
+            article = columns.article(row, row_id)
+            readable += 1
+            seen.update(row)
+            seen_anywhere.update(row)
+            missing.difference_update(row)
+        article.split = file.split
+        if not missing:
+            yield from held
+            held.clear()
+            yield article
+            continue
+        held.append(article)
+        if len(held) == _PROBE_ROWS and not readable:
+            break
+        if readable == _COLUMN_ROWS:
+            columns.check(seen, str(file.path))
+            missing.clear()
+    if held or missing:
+        if not readable:
+            what = f"none of its first {len(held)} rows can be read ({problem})" if held else "it has no rows"
+            raise PrecisError(f"{file.path} is not {_KINDS[file.format]}: {what}")
+        columns.check(seen, str(file.path))
+        yield from held
+
+
+def _json_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(_lines(file, limits), start=1):
+        if line is None:
+            yield number, _too_long(limits)
+            continue
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+            if line.lstrip().startswith(b"["):
+                raise PrecisError(
+                    f"{file.path} holds a JSON array; expected JSON Lines, one object a line "
+                    f"(`jq -c '.[]' {file.path.name}` makes them)"
+                )
+        if not line.strip():
+            continue  # a blank line is no row
+        yield number, _parse_json(line)
+
+
+def _parse_json(line: bytes) -> dict[str, Any] | str:
+    try:
+        # undecodable bytes stay visible as lone surrogates, and are told of when the text is stored
+        row = _DECODER.decode(line.decode("utf-8", "surrogateescape").strip())
+    except RecursionError:
+        return "invalid_json: nested too deep"
+    except ValueError as error:
+        return f"invalid_json: {_short(error)}"
+    if not isinstance(row, dict):
+        return "invalid_json: expected an object"
+    return row
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        raise ValueError("a key is there twice")
+    return row
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+
+
+def _table_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
+    delimiter = "\t" if file.format == "tsv" else ","
+    previous_limit = csv.field_size_limit(limits.row_bytes)
+    try:
+        rows = csv.reader(_text_lines(file, limits), delimiter=delimiter, strict=True)
+        try:
+            header = [name.strip() for name in next(rows, [])]
+        except csv.Error as error:
+            raise PrecisError(f"{file.path}: the header cannot be read: {error}") from error
+        _check_header(file, header)
+        while True:
+            try:
+                cells = next(rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                if "unexpected end of data" in str(error) or "field larger" in str(error):
+                    raise PrecisError(
+                        f"{file.path}, line {rows.line_num}: a quote opens and never closes"
+                    ) from error
+                yield rows.line_num, f"invalid_csv: {error}"
+                continue
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                yield rows.line_num, f"invalid_csv: {len(cells)} cells, the header has {len(header)}"
+                continue
+            yield (
+                rows.line_num,
+                {name: cell if cell else None for name, cell in zip(header, cells, strict=True)},
+            )
+    finally:
+        csv.field_size_limit(previous_limit)
+
+
+def _check_header(file: CorpusFile, header: list[str]) -> None:
+    if any(name.startswith("{") for name in header):
+        raise PrecisError(
+            f"{file.path} is not what its name says: expected {file.format.upper()}, found JSON"
+        )
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise PrecisError(f"{file.path}: the header has {', '.join(map(repr, twice))} twice")
+    if not header:
+        raise PrecisError(f"{file.path} has no header")
+
+
+def _text_lines(file: CorpusFile, limits: Limits) -> Iterator[str]:
+    for number, line in enumerate(_lines(file, limits), start=1):
+        if line is None:
+            raise PrecisError(f"{file.path}, line {number}: {_too_long(limits).partition(': ')[2]}")
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        yield line.decode("utf-8", "surrogateescape")
+
+
+def _parquet_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
+    number = 0
+    try:
+        with pq.ParquetFile(str(file.path)) as parquet:
+            for batch in parquet.iter_batches(batch_size=256):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+            if not parquet.metadata.num_rows and parquet.schema_arrow.names:
+                raise PrecisError(f"{file.path} has no rows")
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
+        raise PrecisError(f"{file.path} is damaged after row {number}: {_short(error)}") from error
+
+
+def _lines(file: CorpusFile, limits: Limits) -> Iterator[bytes | None]:
+    """The lines of a text file; None in place of one that is longer than a row may be."""
+    packed = file.path.stat().st_size
+    try:
+        with _opened(file) as stream:
+            total = 0
+            while line := stream.readline(limits.row_bytes + 1):
+                total += len(line)
+                complete = True
+                if len(line) > limits.row_bytes and not line.endswith(b"\n"):
+                    complete = False
+                    while (rest := stream.readline(1 << 20)) and not rest.endswith(b"\n"):
+                        total += len(rest)
+                        _check_size(file, total, packed, limits)
+                _check_size(file, total, packed, limits)
+                yield line if complete else None
+    except (EOFError, zstandard.ZstdError, gzip.BadGzipFile, OSError) as error:
+        reason = "it ends too early" if isinstance(error, EOFError) else _short(error)
+        raise PrecisError(f"{file.path} is damaged: {reason}; fetch it again") from error
+    except Exception as error:
+        if type(error).__name__ == "error":  # zlib.error
+            raise PrecisError(f"{file.path} is damaged: {_short(error)}; fetch it again") from error
+        raise
+
+
+def _opened(file: CorpusFile) -> IO[bytes]:
+    if file.compression == "gzip":
+        return gzip.open(file.path, "rb")
+    if file.compression == "zstd":
+        return io.BufferedReader(_CompleteZstd(file.path))
+    return file.path.open("rb")
+
+
+class _CompleteZstd(io.RawIOBase):
+    """A zstd stream that, unlike the library's, tells when it is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self._decompressor = zstandard.ZstdDecompressor().decompressobj()
+        self._buffer = b""
+        self._started = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._buffer:
+            packed = self._file.read(1 << 16)
+            if not packed:
+                if self._started and not self._decompressor.eof:
+                    raise EOFError
+                return 0
+            self._feed(packed)
+        size = min(len(target), len(self._buffer))
+        target[:size] = self._buffer[:size]
+        self._buffer = self._buffer[size:]
+        return size
+
+    def _feed(self, packed: bytes) -> None:
+        while packed:
+            if self._decompressor.eof:
+                self._decompressor = zstandard.ZstdDecompressor().decompressobj()
+            self._started = True
+            self._buffer += self._decompressor.decompress(packed)
+            packed = self._decompressor.unused_data if self._decompressor.eof else b""
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def _check_size(file: CorpusFile, total: int, packed: int, limits: Limits) -> None:
+    if file.compression is None:
+        return
+    if total > limits.decompressed_bytes:
+        raise PrecisError(
+            f"{file.path} unpacks to more than {limits.decompressed_bytes:,} bytes (corpus.files.max_decompressed_bytes)"
+        )
+    # small files of one repeated word are no bomb
+    if total > 16 * limits.row_bytes and total > packed * limits.decompression_ratio:
+        raise PrecisError(
+            f"{file.path} unpacks to more than {limits.decompression_ratio} times its size "
+            "(corpus.files.max_decompression_ratio): it looks made to fill the disk"
+        )
+
+
+def _too_long(limits: Limits) -> str:
+    return f"row_too_long: more than {limits.row_bytes:,} bytes (corpus.files.max_row_bytes)"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _without_secrets(location: str) -> str:
+    """The location without user, password and query."""
+    if "://" not in location:
+        return location
+    parts = urlsplit(location)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _short(error: BaseException) -> str:
+    text = (getattr(error, "strerror", None) or str(error) or type(error).__name__).strip().splitlines()[0]
+    return text if len(text) <= 150 else text[:149] + "…"
+
+
+_READERS: dict[str, Callable[[CorpusFile, Limits], Iterator[tuple[int, Any]]]] = {
+    "jsonl": _json_rows,
+    "csv": _table_rows,
+    "tsv": _table_rows,
+    "parquet": _parquet_rows,
+}
+_KINDS = {"jsonl": "JSON Lines", "csv": "CSV", "tsv": "TSV", "parquet": "Parquet"}
+assert set(_SPLIT_PREFIXES) == set(SPLITS)

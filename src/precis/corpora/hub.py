@@ -1,0 +1,98 @@
+"""Corpora of the Hugging Face hub, or a folder in the hub's layout, through `datasets`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from precis.corpora.article import Article
+from precis.corpora.columns import Columns
+from precis.corpora.files import Retries, with_retries
+from precis.errors import PrecisError
+
+_HUB_PORT = 443
+_CONNECT_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class HubReader:
+    """Reads a dataset by name (or a local folder in the hub's layout), configuration and revision."""
+
+    name: str
+    config: str | None
+    revision: str | None
+    splits: Mapping[str, str | None]
+    columns: Columns
+    retries: Retries
+
+    def read(self) -> Iterator[Article]:
+        """The rows, split by split; raises PrecisError when the dataset is out of reach or has other columns."""
+        local = Path(self.name).is_dir()
+        if not local:
+            _go_offline_if_unreachable()
+        dataset = with_retries(self._load, self.retries, f"hub dataset {self.name}")
+        wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
+        missing = sorted(set(wanted.values()) - set(dataset))
+        if missing:
+            raise PrecisError(
+                f"corpus.hub.splits: {self.name} has no split {', '.join(map(repr, missing))}; "
+                f"there: {', '.join(sorted(dataset))}"
+            )
+        for ours, theirs in wanted.items():
+            rows = dataset[theirs]
+            self.columns.check(rows.column_names, f"{self.name}, split {theirs},")
+            for number, row in enumerate(rows, start=1):
+                article = self.columns.article(row, f"{theirs}:{number}")
+                article.split = ours
+                yield article
+
+    def _load(self) -> Mapping[str, Any]:
+        import datasets  # noqa: PLC0415 - takes seconds, and the other sources do without
+        from datasets.exceptions import DatasetNotFoundError  # noqa: PLC0415
+
+        datasets.disable_progress_bars()
+        try:
+            loaded: Mapping[str, Any] = datasets.load_dataset(self.name, self.config, revision=self.revision)
+            return loaded
+        except ValueError as error:
+            raise PrecisError(f"corpus.hub: {self.name} cannot be loaded: {_first_line(error)}") from error
+        except (DatasetNotFoundError, ConnectionError) as error:
+            raise PrecisError(_unreachable(self.name, self.revision, error)) from error
+        except datasets.exceptions.DatasetGenerationError as error:
+            cause = error.__cause__ or error
+            raise PrecisError(f"corpus.hub: {self.name} is damaged: {_first_line(cause)}") from error
+
+
+def _go_offline_if_unreachable() -> None:
+    """Without a network the hub's own client retries for 23 s; look once, and let it use its cache."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
+        return
+    if any(
+        os.environ.get(name)
+        for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_ENDPOINT")
+    ):
+        return  # the way leads through another machine, which the client knows how to reach
+    try:
+        socket.create_connection(("huggingface.co", _HUB_PORT), timeout=_CONNECT_SECONDS).close()
+    except OSError:
+        # read when `huggingface_hub` and `datasets` are imported
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def _unreachable(name: str, revision: str | None, error: BaseException) -> str:
+    cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
+    version = f" at revision {revision}" if revision else ""
+    return (
+        f"corpus.hub.name: {name}{version} is neither in reach nor in the cache ({cache}): {_first_line(error)}. "
+        "Check the name and the network; or fetch the files elsewhere, put them into a folder, and set "
+        "corpus.source: files and corpus.files.path to it"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

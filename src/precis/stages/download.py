@@ -1,0 +1,201 @@
+"""Fetch the corpus, map its columns, and split it by group."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from precis.corpora.article import (
+    RAW_SCHEMA,
+    SPLITS,
+    Article,
+    batches,
+    parquet_writer,
+    read_batches,
+    stable_hash,
+)
+from precis.corpora.columns import Columns
+from precis.corpora.docstrings import read_docstrings
+from precis.corpora.files import FilesReader, Limits, Retries
+from precis.corpora.hub import HubReader
+from precis.corpora.splits import Shares, group_of, pick, split_by_hash, split_by_time
+from precis.errors import PrecisError
+from precis.files import atomic_directory, remove_leftovers
+from precis.params import CorpusParams, load_params
+from precis.stages.entry import run_stage
+
+log = logging.getLogger(__name__)
+
+RAW = Path("data/raw")
+_POOL_SCHEMA = pa.schema(
+    [
+        *RAW_SCHEMA,
+        pa.field("split", pa.string()),
+        pa.field("time", pa.float64()),
+        pa.field("rank", pa.uint64()),
+    ]
+)
+
+
+def download(
+    articles: Iterable[Article], folder: Path, *, shares: Shares, by_time: bool, max_rows: int | None
+) -> dict[str, Any]:
+    """Write the three splits as Parquet files, whole or not at all; memory does not grow with the corpus.
+
+    Args:
+        articles: the rows as the reader gives them, each perhaps with its split.
+        folder: where train, validation and test are written, with their checksums.
+        shares: what is held out of a corpus that comes in one piece, or lacks a split.
+        by_time: hold the newest rows out, instead of some groups chosen by hash.
+        max_rows: how many rows to take of all splits together; None takes all.
+
+    Returns:
+        What `checksums.json` in the folder holds: rows and SHA-256 of each file.
+    """
+    remove_leftovers(folder)
+    with tempfile.TemporaryDirectory(dir=_parent(folder), prefix=f".{folder.name}.", suffix=".part") as work:
+        pool = Path(work, "pool.parquet")
+        ranks, times, given = _write_pool(articles, pool)
+        if not ranks:
+            raise PrecisError("the corpus has no rows; is params.yaml: corpus right?")
+        highest = pick(np.frombuffer(ranks, dtype=np.uint64), max_rows)
+        cuts = split_by_time(np.frombuffer(times, dtype=np.float64), shares) if by_time else None
+        with atomic_directory(folder) as temporary:
+            counts = _write_splits(pool, temporary, highest, cuts, shares, given)
+            sums = {
+                split: {"rows": counts[split], "sha256": _sha256(temporary / f"{split}.parquet")}
+                for split in SPLITS
+            }
+            (temporary / "checksums.json").write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+    log.info("data/raw: %s", ", ".join(f"{counts[split]:,} {split}" for split in SPLITS))
+    return sums
+
+
+def _write_pool(articles: Iterable[Article], path: Path) -> tuple[array[int], array[float], set[str]]:
+    """Keep every row on disk, and of each only what decides over its split in memory."""
+    ranks, times, given = array("Q"), array("d"), set[str]()
+
+    def noted() -> Iterator[_Pooled]:
+        for article in articles:
+            rank = stable_hash(article.id or article.document or "", "pick")
+            ranks.append(rank)
+            if article.time is not None:
+                times.append(article.time)
+            if article.split is not None:
+                given.add(article.split)
+            yield _Pooled(article, rank)
+
+    with parquet_writer(path, _POOL_SCHEMA) as writer:
+        for batch in batches(noted(), _POOL_SCHEMA):
+            writer.write_batch(batch)
+    return ranks, times, given
+
+
+class _Pooled:
+    """An article with its rank: attributes named like the columns."""
+
+    __slots__ = ("article", "rank")
+
+    def __init__(self, article: Article, rank: int) -> None:
+        self.article = article
+        self.rank = rank
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.article, name)
+
+
+def _write_splits(
+    pool: Path, folder: Path, highest: int, cuts: tuple[float, float] | None, shares: Shares, given: set[str]
+) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    writers = {split: parquet_writer(folder / f"{split}.parquet", RAW_SCHEMA) for split in SPLITS}
+    try:
+        for batch in read_batches(pool):
+            rows: dict[str, list[int]] = {split: [] for split in SPLITS}
+            for number, row in enumerate(batch.to_pylist()):
+                if row.pop("rank") <= highest:
+                    split = row.pop("split") or _split_of(Article(**row), cuts, shares)
+                    if split == "train" and given and given != set(SPLITS):
+                        split = _fill(Article(**row), shares, given)
+                    rows[split].append(number)
+            raw = batch.select(RAW_SCHEMA.names)
+            for split, numbers in rows.items():
+                counts[split] += len(numbers)
+                if numbers:
+                    writers[split].write_batch(raw.take(pa.array(numbers)))
+    finally:
+        for writer in writers.values():
+            writer.close()
+    return counts
+
+
+def _split_of(article: Article, cuts: tuple[float, float] | None, shares: Shares) -> str:
+    if cuts is None or article.time is None:
+        return split_by_hash(group_of(article), shares)
+    if article.time >= cuts[1]:
+        return "test"
+    return "validation" if article.time >= cuts[0] else "train"
+
+
+def _fill(article: Article, shares: Shares, given: set[str]) -> str:
+    """A corpus that comes with some splits only gets the others out of its training split."""
+    missing = Shares(
+        validation=0.0 if "validation" in given else shares.validation,
+        test=0.0 if "test" in given else shares.test,
+    )
+    return split_by_hash(group_of(article), missing)
+
+
+def _articles(corpus: CorpusParams, distribution: str, folder: Path) -> Iterable[Article]:
+    columns = Columns(**corpus.columns.model_dump())
+    retries = Retries(corpus.retries.attempts, corpus.retries.wait_seconds)
+    match corpus.source:
+        case "docstrings":
+            return read_docstrings(distribution, **corpus.docstrings.model_dump())
+        case "files":
+            files = corpus.files
+            limits = Limits(files.max_row_bytes, files.max_decompressed_bytes, files.max_decompression_ratio)
+            patterns = {"train": files.train, "validation": files.validation, "test": files.test}
+            return FilesReader(files.path, patterns, columns, limits, retries, folder).read()
+        case "hub":
+            hub = corpus.hub
+            if hub.name is None:
+                raise PrecisError(
+                    "corpus.hub.name: missing; corpus.source is hub, which needs the dataset's name"
+                )
+            return HubReader(
+                hub.name, hub.config, hub.revision, hub.splits.model_dump(), columns, retries
+            ).read()
+
+
+def _parent(folder: Path) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return folder.parent
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def main() -> None:
+    """Run the stage with params.yaml."""
+    corpus = load_params().corpus
+    shares = Shares(corpus.split.validation_share, corpus.split.test_share)
+    with tempfile.TemporaryDirectory(dir=_parent(RAW), prefix=".fetched.", suffix=".part") as fetched:
+        articles = _articles(corpus, "precis", Path(fetched))
+        download(articles, RAW, shares=shares, by_time=corpus.split.by == "time", max_rows=corpus.max_rows)
+
+
+if __name__ == "__main__":
+    run_stage(main)

@@ -1,0 +1,142 @@
+"""Turn words into ids, and list the source OOVs of each document."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from precis.batches.encoded import SCHEMA, write_encoded
+from precis.corpora.article import SPLITS, read_batches
+from precis.errors import PrecisError
+from precis.files import atomic_directory, remove_leftovers
+from precis.params import load_params
+from precis.stages.entry import run_stage
+from precis.text.source_oovs import extend_source, extend_target
+from precis.text.tokenizer import Tokenizer
+from precis.text.vocabulary import UNK_ID, Vocabulary
+
+log = logging.getLogger(__name__)
+
+PREPARED, VOCABULARY, ENCODED = Path("data/prepared"), Path("data/vocabulary"), Path("data/encoded")
+
+
+def encode(
+    prepared: Path,
+    encoded: Path,
+    *,
+    source_vocabulary: Vocabulary,
+    target_vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+    source_max_length: int,
+    target_max_length: int,
+) -> dict[str, int]:
+    """Write an Arrow file for each split, all or none; returns how many rows each has.
+
+    Args:
+        prepared: the folder of the splits as text.
+        encoded: the folder to write.
+        source_vocabulary: ids of source words; the same object as the target's when they are shared.
+        target_vocabulary: ids of target words, from which source OOVs are counted on.
+        tokenizer: of source and target.
+        source_max_length: words of a document that are kept.
+        target_max_length: words of a summary that are kept, and the end of it.
+    """
+    remove_leftovers(encoded)
+    counts = {}
+    with atomic_directory(encoded) as folder:
+        for split in SPLITS:
+            rows = _encoded_batches(
+                prepared / f"{split}.parquet",
+                source_vocabulary,
+                target_vocabulary,
+                tokenizer,
+                source_max_length,
+                target_max_length,
+            )
+            counts[split] = write_encoded(rows, folder / f"{split}.arrow")
+    log.info("data/encoded: %s", ", ".join(f"{number:,} {split}" for split, number in counts.items()))
+    return counts
+
+
+def _encoded_batches(
+    path: Path,
+    source_vocabulary: Vocabulary,
+    target_vocabulary: Vocabulary,
+    tokenizer: Tokenizer,
+    source_max_length: int,
+    target_max_length: int,
+) -> Iterator[pa.RecordBatch]:
+    shared = source_vocabulary is target_vocabulary
+    if not path.is_file():
+        raise PrecisError(f"{path} not found: run `dvc repro prepare` first")
+    for batch in read_batches(path, ["id", "document", "summary"]):
+        source, extended, oovs, target = _Lists(), _Lists(), _Lists(), _Lists()
+        rows = zip(batch.column("document").to_pylist(), batch.column("summary").to_pylist(), strict=True)
+        for document, summary in rows:
+            words = tokenizer.words(document)[:source_max_length]
+            extended_ids, source_oovs = extend_source(words, target_vocabulary)
+            if shared:
+                size = len(target_vocabulary)
+                source.add([id_ if id_ < size else UNK_ID for id_ in extended_ids])
+            else:
+                source.add(source_vocabulary.ids(words))
+            extended.add(extended_ids)
+            oovs.add(source_oovs)
+            target_words = tokenizer.words(summary)[: target_max_length - 1]
+            target.add(extend_target(target_words, target_vocabulary, source_oovs))
+        arrays = [batch.column("id"), source.ids(), extended.ids(), oovs.texts(), target.ids()]
+        yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+class _Lists:
+    """A column of lists, flat with offsets: several times as fast as one Python list for each row."""
+
+    def __init__(self) -> None:
+        self._values: list[int] | list[str] = []
+        self._offsets = [0]
+
+    def add(self, values: list[int] | list[str]) -> None:
+        self._values.extend(values)  # type: ignore[arg-type]
+        self._offsets.append(len(self._values))
+
+    def ids(self) -> pa.Array:
+        return pa.ListArray.from_arrays(
+            self._offset_array(), pa.array(np.array(self._values, dtype=np.int32))
+        )
+
+    def texts(self) -> pa.Array:
+        return pa.ListArray.from_arrays(self._offset_array(), pa.array(self._values, pa.string()))
+
+    def _offset_array(self) -> pa.Array:
+        return pa.array(np.array(self._offsets, dtype=np.int32))
+
+
+def load_vocabularies(folder: Path, shared: bool) -> tuple[Vocabulary, Vocabulary]:
+    """The source's and the target's vocabulary: one object when they are shared."""
+    if shared:
+        vocabulary = Vocabulary.load(folder / "shared.txt")
+        return vocabulary, vocabulary
+    return Vocabulary.load(folder / "source.txt"), Vocabulary.load(folder / "target.txt")
+
+
+def main() -> None:
+    """Run the stage with params.yaml."""
+    params = load_params()
+    source_vocabulary, target_vocabulary = load_vocabularies(VOCABULARY, params.vocabulary.shared)
+    encode(
+        PREPARED,
+        ENCODED,
+        source_vocabulary=source_vocabulary,
+        target_vocabulary=target_vocabulary,
+        tokenizer=Tokenizer(params.text.lowercase),
+        source_max_length=params.encode.source_max_length,
+        target_max_length=params.encode.target_max_length,
+    )
+
+
+if __name__ == "__main__":
+    run_stage(main)
