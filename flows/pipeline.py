@@ -212,7 +212,18 @@ def _is_lock_file(path: Path) -> bool:
         return True
     except (YAMLError, ValueError):
         return False
-    return isinstance(content, dict) and isinstance(content.get("stages"), dict)
+    entries = content.get("stages") if isinstance(content, dict) else None
+    if not isinstance(entries, dict):
+        return False
+    return all(
+        isinstance(entry, dict)
+        and "cmd" in entry
+        and all(
+            isinstance(file, dict) and "path" in file
+            for file in [*entry.get("deps", []), *entry.get("outs", [])]
+        )
+        for entry in entries.values()
+    )
 
 
 def _keep_good_lock_file(root: Path) -> None:
@@ -223,24 +234,34 @@ def _keep_good_lock_file(root: Path) -> None:
         temporary.replace(good)
 
 
-def supervise(command: list[str], root: Path = ROOT, *, keep_fds: tuple[int, ...] = ()) -> int:
+def supervise(
+    command: list[str], root: Path = ROOT, *, keep_fds: tuple[int, ...] = (), leader_first: bool = False
+) -> int:
     """Run a command in a process group of its own and leave none of the group behind.
 
     SIGTERM, SIGINT and SIGHUP to this process go to the whole group; so does SIGTERM when the parent of this
     process ends. What is still there `GRACE_SECONDS` later is killed.
 
+    Args:
+        command: what to run.
+        root: where.
+        keep_fds: file descriptors that it inherits.
+        leader_first: send a signal to the command alone, and end the rest of the group after it.
+
     Returns:
         the command's exit code, or 128 plus the number of the signal that ended it or this.
     """
-    _die_with_parent()
+    end_with_parent()
     _adopt_orphans()
+    send = os.kill if leader_first else os.killpg
     received: list[int] = []
     group: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
         received.append(number)
         for leader in group:
-            _signal_group(leader, number)
+            with suppress(ProcessLookupError):
+                send(leader, number)
 
     for wanted in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if signal.getsignal(wanted) != signal.SIG_IGN:
@@ -250,7 +271,7 @@ def supervise(command: list[str], root: Path = ROOT, *, keep_fds: tuple[int, ...
     )
     group.append(process.pid)
     for number in received:  # one that came before the group was there
-        _signal_group(process.pid, number)
+        send(process.pid, number)
     deadline = None
     while process.poll() is None:
         if received and deadline is None:
@@ -258,7 +279,7 @@ def supervise(command: list[str], root: Path = ROOT, *, keep_fds: tuple[int, ...
         if deadline is not None and time.monotonic() > deadline:
             _signal_group(process.pid, signal.SIGKILL)
         time.sleep(0.05)
-    _end_group(process.pid, asked=bool(received), deadline=deadline)
+    _end_group(process.pid, asked=bool(received) and not leader_first, deadline=deadline)
     if received:
         return 128 + received[0]
     return process.returncode if process.returncode >= 0 else 128 - process.returncode
@@ -285,7 +306,8 @@ def _signal_group(leader: int, number: int) -> bool:
     return True
 
 
-def _die_with_parent() -> None:
+def end_with_parent() -> None:
+    """Get SIGTERM when the parent of this process ends, however it ends (Linux)."""
     parent = os.getppid()
     _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it ended before we asked

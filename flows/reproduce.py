@@ -17,10 +17,11 @@ os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "150")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
-import pipeline
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.runtime import flow_run
+
+import pipeline
 
 NETWORK_STAGES = {"download"}  # what a second try can help
 RETRY_DELAYS = [10.0, 60.0]  # seconds
@@ -64,6 +65,10 @@ def publish_comparison(repository: Path) -> None:
 
 def main() -> int:
     """Run the flow; the exit code says whether all stages are up to date."""
+    if "--supervised" not in sys.argv[1:]:
+        # Ctrl-C in a terminal must not reach Prefect's temporary server before the flow has told it the end
+        return pipeline.supervise([sys.executable, __file__, "--supervised"], Path.cwd(), leader_first=True)
+    pipeline.end_with_parent()
     try:
         reproduce()
     except (pipeline.StageFailedError, pipeline.BusyError, pipeline.LockFileConflictError) as error:

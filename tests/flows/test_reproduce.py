@@ -1,0 +1,51 @@
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+)
+from prefect.testing.utilities import prefect_test_harness
+from reproduce import reproduce
+
+import pipeline
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=150):
+        yield
+
+
+def run(repository):
+    state = reproduce(repository=repository, return_state=True)
+    flow_run_id = state.state_details.flow_run_id
+    with get_client(sync_client=True) as client:
+        tasks = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])))
+        artifacts = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+        )
+    tasks.sort(key=lambda task_run: task_run.start_time)
+    return state, [task_run.name for task_run in tasks], artifacts
+
+
+def test_each_stage_is_a_task_and_the_results_an_artifact(repository):
+    state, tasks, artifacts = run(repository)
+    assert state.is_completed()
+    assert tasks == ["download", "train@small", "train@large", "report"]
+    assert [artifact.data for artifact in artifacts if artifact.key == "comparison"] == ["| results |\n" * 2]
+    assert (repository / "dvc.lock").exists()
+
+
+def test_a_failing_stage_fails_the_flow_with_its_last_words(make_repository):
+    graph = (
+        "stages:\n  broken:\n    cmd: echo 'error - the disk is full' >&2; exit 1\n    outs: [a.txt]\n"
+        "  after:\n    cmd: cat a.txt > b.txt\n    deps: [a.txt]\n    outs: [b.txt]\n"
+    )
+    state, tasks, artifacts = run(make_repository(graph))
+    assert state.is_failed()
+    with pytest.raises(pipeline.StageFailedError, match="error - the disk is full"):
+        state.result()
+    assert tasks == ["broken"]
+    assert "comparison" not in [artifact.key for artifact in artifacts]
