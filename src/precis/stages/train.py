@@ -39,7 +39,7 @@ def train_model(name: str, params: Params) -> None:
     import torch
 
     from precis.batches.data_module import EncodedDataModule
-    from precis.models.build import build_model
+    from precis.models.build import build_model, options_of
     from precis.serving.summarizer import Summarizer
     from precis.text.vocabulary import Vocabulary
     from precis.training.checkpoints import training_fingerprint
@@ -75,7 +75,7 @@ def train_model(name: str, params: Params) -> None:
         source_vocabulary_size=len(source_vocabulary),
         target_vocabulary_size=len(target_vocabulary),
         shared_vocabulary=params.vocabulary.shared,
-        **params.model.options_of(name),
+        **{key: value for key, value in params.model.model_dump().items() if key in options_of(name)},
     )
 
     sections = {
