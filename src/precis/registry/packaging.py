@@ -8,26 +8,25 @@ over the module names.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from precis.errors import PrecisError
 from precis.registry.manifest import (
     MANIFEST,
     check_manifest,
-    combined_digest,
-    digests_of,
     write_manifest,
 )
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 # What serving a model imports, pinned to what is installed. Naming the packages spares MLflow a guess that
 # takes 12 s. precis itself is not on a public index: install it beside these.
@@ -36,56 +35,66 @@ _ARTIFACT = "model"
 INPUT_EXAMPLE = ["Return the number of words in a text. Punctuation marks and white space are not counted."]
 
 
-@dataclass(frozen=True)
-class Package:
-    """Where MLflow put a model, and the digest of its files."""
+@contextmanager
+def staged(directory: str | os.PathLike[str], *, decoding: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    """A copy of a model directory as it will be registered, and its digest.
 
-    uri: str
-    digest: str
+    Args:
+        directory: what `precis.serving.summarizer.Summarizer.load` reads.
+        decoding: the settings that the model was evaluated with; the served model uses the same.
+    """
+    with tempfile.TemporaryDirectory(prefix="precis-package-") as temporary:
+        copy = Path(temporary) / _ARTIFACT
+        shutil.copytree(directory, copy, ignore=shutil.ignore_patterns("__pycache__", MANIFEST))
+        text_file = copy / "text.json"
+        try:
+            text = json.loads(text_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise PrecisError(
+                f"{directory} is no model directory ({error}): run `dvc repro train`"
+            ) from error
+        text_file.write_text(
+            json.dumps({**text, "decoding": decoding}, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+            encoding="utf-8",
+        )
+        yield copy, write_manifest(copy)
 
 
-def digest_of(directory: str | os.PathLike[str]) -> str:
-    """The digest that a model directory has once it is packaged."""
-    return combined_digest(digests_of(directory))
-
-
-def log_model_directory(
-    directory: str | os.PathLike[str], *, name: str, run_id: str | None, experiment_id: str
-) -> Package:
-    """Make an MLflow model of a model directory, belonging to the run that trained it.
+def log_package(directory: Path, *, name: str, digest: str, run_id: str | None, experiment_id: str) -> str:
+    """Make an MLflow model of what `staged` gave, belonging to the run that trained it.
 
     The caller has pointed MLflow at its tracking server. The run itself is not reopened: its status and
     end time stay.
 
     Args:
-        directory: what `precis.serving.summarizer.Summarizer.load` reads.
+        directory: with its manifest.
         name: what MLflow shows, for instance "pointer".
+        digest: of the directory.
         run_id: the training run; None if the record no longer has it.
         experiment_id: where MLflow shows the model.
+
+    Returns:
+        the model's URI.
     """
     import mlflow
     import mlflow.pyfunc
     from mlflow.models import Model
 
-    with tempfile.TemporaryDirectory(prefix="precis-package-") as temporary:
-        staged = Path(temporary) / _ARTIFACT
-        shutil.copytree(directory, staged, ignore=shutil.ignore_patterns("__pycache__", MANIFEST))
-        digest = write_manifest(staged)
-        mlflow.set_experiment(experiment_id=experiment_id)
-        info = Model.log(
-            artifact_path=None,
-            name=name,
-            flavor=mlflow.pyfunc,
-            run_id=run_id,
-            python_model=str(Path(__file__).with_name("pyfunc_model.py")),
-            artifacts={_ARTIFACT: str(staged)},
-            input_example=INPUT_EXAMPLE,
-            pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in _REQUIREMENTS],
-            metadata={"precis_version": version("precis"), "precis_digest": digest},
-            tags={"precis.digest": digest},
-        )
-    logger.info("packaged %s as %s", directory, info.model_uri)
-    return Package(uri=info.model_uri, digest=digest)
+    mlflow.set_experiment(experiment_id=experiment_id)
+    info = Model.log(
+        artifact_path=None,
+        name=name,
+        flavor=mlflow.pyfunc,
+        run_id=run_id,
+        python_model=str(Path(__file__).with_name("pyfunc_model.py")),
+        artifacts={_ARTIFACT: str(directory)},
+        input_example=INPUT_EXAMPLE,
+        pip_requirements=[f"{package}=={version(package).split('+')[0]}" for package in _REQUIREMENTS],
+        metadata={"precis_version": version("precis"), "precis_digest": digest},
+        tags={"precis.digest": digest},
+    )
+    log.info("packaged %s as %s", name, info.model_uri)
+    return str(info.model_uri)
 
 
 @contextmanager

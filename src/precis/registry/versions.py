@@ -18,7 +18,7 @@ from precis.errors import PrecisError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 CHALLENGER = "challenger"
 CHAMPION = "champion"
@@ -129,7 +129,7 @@ def make_version(
         tags=tags,
         model_id=source.removeprefix("models:/") or None,
     )
-    logger.info("made version %s of %s", made.version, name)
+    log.info("made version %s of %s", made.version, name)
     return _version(made)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from precis.files import atomic_path
 from precis.params import load_params
 from precis.registry.candidates import Candidate, best_candidate, read_candidates
-from precis.registry.packaging import digest_of, log_model_directory
+from precis.registry.packaging import log_package, staged
 from precis.registry.versions import (
     CHALLENGER,
     COMMIT_TAG,
@@ -25,11 +25,18 @@ from precis.registry.versions import (
 from precis.stages.entry import run_stage
 from precis.training.tracking import configure, experiment_id, find_run
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 def register(
-    models: Path, reports: Path, output: Path, *, name: str, metric: str, experiment: str
+    models: Path,
+    reports: Path,
+    output: Path,
+    *,
+    name: str,
+    metric: str,
+    experiment: str,
+    decoding: dict[str, Any],
 ) -> Version:
     """Register the best of `models` by `metric`, unless it is registered already, and call it challenger.
 
@@ -38,13 +45,14 @@ def register(
     """
     best = best_candidate(read_candidates(models, reports, metric))
     client = configure()
-    digest = digest_of(best.directory)
-    with registry_lock():
+    with staged(best.directory, decoding=decoding) as (package, digest), registry_lock():
         version = find_digest(client, name, digest)
         if version is None:
-            version = _make_version(client, best, name=name, metric=metric, experiment=experiment)
+            version = _make_version(
+                client, best, package, name=name, metric=metric, digest=digest, experiment=experiment
+            )
         else:
-            logger.info("%s is version %d of %s already", best.model, version.number, name)
+            log.info("%s is version %d of %s already", best.model, version.number, name)
         client.set_registered_model_alias(name, CHALLENGER, str(version.number))
     record = {
         "name": name,
@@ -60,29 +68,27 @@ def register(
     return version
 
 
-def _make_version(client: Any, best: Candidate, *, name: str, metric: str, experiment: str) -> Version:
-    run = find_run(client, best.fingerprint)
-    run_id = run.info.run_id if run is not None else None
-    if run_id is None:
-        logger.warning(
-            "the record has no run of %s: this version will not lead back to its training",
-            best.model,
-        )
-    package = log_model_directory(
-        best.directory,
-        name=best.model,
-        run_id=run_id,
-        experiment_id=run.info.experiment_id if run is not None else experiment_id(client, experiment),
-    )
+def _make_version(
+    client: Any, best: Candidate, package: Path, *, name: str, metric: str, digest: str, experiment: str
+) -> Version:
     tags = {
-        DIGEST_TAG: package.digest,
+        DIGEST_TAG: digest,
         MODEL_TAG: best.model,
         FINGERPRINT_TAG: best.fingerprint,
         f"precis.{metric}": str(best.value),
     }
-    if run is not None and "mlflow.source.git.commit" in run.data.tags:
-        tags[COMMIT_TAG] = run.data.tags["mlflow.source.git.commit"]
-    return make_version(client, name, source=package.uri, run_id=run_id, tags=tags)
+    run = find_run(client, best.fingerprint)
+    if run is None:
+        log.warning(
+            "MLflow has no run of %s: this version will not lead back to its training", best.directory
+        )
+        run_id, where = None, experiment_id(client, experiment)
+    else:
+        run_id, where = run.info.run_id, run.info.experiment_id
+        if "mlflow.source.git.commit" in run.data.tags:
+            tags[COMMIT_TAG] = run.data.tags["mlflow.source.git.commit"]
+    uri = log_package(package, name=best.model, digest=digest, run_id=run_id, experiment_id=where)
+    return make_version(client, name, source=uri, run_id=run_id, tags=tags)
 
 
 def main() -> None:
@@ -95,8 +101,9 @@ def main() -> None:
         name=params.registry.name,
         metric=params.registry.metric,
         experiment=params.tracking.experiment,
+        decoding=params.decoding.model_dump(mode="json"),
     )
-    logger.info("%s@%s is version %d", version.name, CHALLENGER, version.number)
+    log.info("%s@%s is version %d", version.name, CHALLENGER, version.number)
 
 
 if __name__ == "__main__":
