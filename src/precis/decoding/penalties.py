@@ -46,6 +46,7 @@ class Penalties:
 
     @property
     def uses_coverage(self) -> bool:
+        """Whether the search has to add attention up."""
         return self.coverage != "none" and self.coverage_beta > 0
 
     def coverage_score(self, coverage: Tensor, mask: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class Step(Protocol):
 
     @property
     def vocab_log_probs(self) -> Tensor:
-        """log P_vocab, (B, K, V). The search writes into it: a step gives a tensor of its own."""
+        """P_vocab in log space, (B, K, V). The search writes into it: a step gives a tensor of its own."""
 
     @property
     def attention(self) -> Tensor | None:

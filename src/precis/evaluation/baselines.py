@@ -3,70 +3,107 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from random import Random
+from typing import Any, Protocol
 
 from precis.evaluation.rouge import RougeConvention, RougeScorer
 from precis.evaluation.sentences import sentences
 
 ORACLE_SENTENCES = 40  # the oracle looks no further into a document; later sentences hardly ever help
-
-Baseline = Callable[[str, Sequence[str]], str]
-"""From a document and its references (which only the oracle looks at) to a summary."""
+CHUNK = 64  # documents that a process summarizes at a time
 
 
-def lead(num_sentences: int) -> Baseline:
+class Baseline(Protocol):
+    """From a document and its references (which only the oracle looks at) to a summary."""
+
+    def __call__(self, document: str, references: Sequence[str]) -> str:
+        """Summarize one document: sentences of it, a line each."""
+
+
+@dataclass(frozen=True)
+class Lead:
     """The first sentences."""
-    return lambda document, references: "\n".join(sentences(document)[:num_sentences])
+
+    num_sentences: int
+
+    def __call__(self, document: str, references: Sequence[str]) -> str:
+        """Summarize one document."""
+        return "\n".join(sentences(document)[: self.num_sentences])
 
 
-def longest(num_sentences: int) -> Baseline:
+@dataclass(frozen=True)
+class Longest:
     """The longest sentences, in the order of the document; of equally long ones the first."""
 
-    def summarize(document: str, references: Sequence[str]) -> str:
+    num_sentences: int
+
+    def __call__(self, document: str, references: Sequence[str]) -> str:
+        """Summarize one document."""
         found = sentences(document)
         ranked = sorted(range(len(found)), key=lambda number: (-len(found[number].split()), number))
-        return "\n".join(found[number] for number in sorted(ranked[:num_sentences]))
-
-    return summarize
+        return _joined(found, ranked[: self.num_sentences])
 
 
-def random(num_sentences: int, seed: int) -> Baseline:
+@dataclass(frozen=True)
+class RandomSentences:
     """Sentences drawn at random, in the order of the document; a document always gets the same ones."""
 
-    def summarize(document: str, references: Sequence[str]) -> str:
+    num_sentences: int
+    seed: int
+
+    def __call__(self, document: str, references: Sequence[str]) -> str:
+        """Summarize one document."""
         found = sentences(document)
-        digest = hashlib.sha256(f"{seed}\n{document}".encode()).digest()
-        drawn = Random(digest).sample(range(len(found)), min(num_sentences, len(found)))
-        return "\n".join(found[number] for number in sorted(drawn))
-
-    return summarize
+        digest = hashlib.sha256(f"{self.seed}\n{document}".encode()).digest()
+        drawn = Random(digest).sample(range(len(found)), min(self.num_sentences, len(found)))  # noqa: S311
+        return _joined(found, drawn)
 
 
-def oracle(num_sentences: int, convention: RougeConvention) -> Baseline:
+@dataclass(frozen=True)
+class Oracle:
     """Sentences that add most to ROUGE-1 plus ROUGE-2 against the references, one after the other.
 
     The greedy selection of Nallapati et al. (2017): close to the best that copying whole sentences can reach.
     """
-    scorer = RougeScorer(convention)
 
-    def summarize(document: str, references: Sequence[str]) -> str:
+    num_sentences: int
+    convention: RougeConvention
+
+    def __call__(self, document: str, references: Sequence[str]) -> str:
+        """Summarize one document."""
+        scorer = RougeScorer(self.convention, ("rouge1", "rouge2"))
         found = sentences(document)[:ORACLE_SENTENCES]
         chosen: list[int] = []
         best = 0.0
-        while len(chosen) < num_sentences:
+        while len(chosen) < self.num_sentences:
             scores = {
-                number: sum(
-                    scorer.score(references, "\n".join(found[i] for i in sorted([*chosen, number])))[:2]
-                )
+                number: sum(scorer.score(references, _joined(found, [*chosen, number])))
                 for number in range(len(found))
                 if number not in chosen
             }
-            number = max(scores, key=lambda candidate: (scores[candidate], -candidate), default=None)
-            if number is None or scores[number] <= best:
+            if not scores:
+                break
+            number = max(scores, key=lambda candidate: (scores[candidate], -candidate))
+            if scores[number] <= best:
                 break
             best = scores[number]
             chosen.append(number)
-        return "\n".join(found[number] for number in sorted(chosen))
+        return _joined(found, chosen)
 
-    return summarize
+
+def extract(
+    baseline: Baseline, pairs: Sequence[tuple[str, Sequence[str]]], map_chunks: Callable[..., Iterable[Any]]
+) -> list[str]:
+    """Summaries of (document, references) pairs, in order; `map_chunks` is `map`, or the one of a pool."""
+    chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
+    return [text for texts in map_chunks(_extract_chunk, [baseline] * len(chunks), chunks) for text in texts]
+
+
+def _extract_chunk(baseline: Baseline, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
+    return [baseline(document, references) for document, references in pairs]
+
+
+def _joined(found: Sequence[str], numbers: Iterable[int]) -> str:
+    return "\n".join(found[number] for number in sorted(numbers))

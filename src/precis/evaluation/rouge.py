@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -82,20 +82,21 @@ def _porter() -> Any:
 
 
 class RougeScorer:
-    """Scores one summary against its references."""
+    """Scores one summary against its references by some or all of ROUGE_TYPES."""
 
-    def __init__(self, convention: RougeConvention) -> None:
+    def __init__(self, convention: RougeConvention, rouge_types: Sequence[str] = ROUGE_TYPES) -> None:
         from rouge_score.rouge_scorer import RougeScorer as Scorer
 
         self._convention = convention
-        self._scorer = Scorer(list(ROUGE_TYPES), tokenizer=UnicodeTokenizer(convention.stemmer))
+        self._types = tuple(rouge_types)
+        self._scorer = Scorer(list(rouge_types), tokenizer=UnicodeTokenizer(convention.stemmer))
 
     def score(self, references: Sequence[str], summary: str) -> tuple[float, ...]:
-        """F1 of each of ROUGE_TYPES, from 0 to 1."""
+        """F1 of each ROUGE type, from 0 to 1."""
         summary = self._cut(summary)
         scores = np.array(
             [
-                [result[name].fmeasure for name in ROUGE_TYPES]
+                [result[name].fmeasure for name in self._types]
                 for result in (self._scorer.score(self._cut(reference), summary) for reference in references)
             ]
         )
@@ -126,12 +127,17 @@ class ParallelRouge:
         self._convention = convention
         self._pool = pool
 
+    @property
+    def map(self) -> Callable[..., Iterator[Any]]:
+        """`map` over the processes; for other work of this evaluation."""
+        return map if self._pool is None else self._pool.map
+
     def score(self, pairs: Iterable[tuple[Sequence[str], str]]) -> Scores:
         """Score (references, summary) pairs, in order."""
         pairs = list(pairs)
         chunks = [pairs[start : start + CHUNK] for start in range(0, len(pairs), CHUNK)]
         conventions = [self._convention] * len(chunks)
-        scored = (map if self._pool is None else self._pool.map)(_score_chunk, conventions, chunks)
+        scored = self.map(_score_chunk, conventions, chunks)
         rows = [row for chunk in scored for row in chunk]
         return Scores(np.array(rows, dtype=np.float64).reshape(len(rows), len(ROUGE_TYPES)))
 

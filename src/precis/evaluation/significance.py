@@ -61,9 +61,7 @@ def resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> N
     return means
 
 
-def bootstrap(
-    values: NDArray[np.float64], *, resamples: int, confidence: float, seed: int
-) -> list[Interval]:
+def bootstrap(values: NDArray[np.float64], *, resamples: int, confidence: float, seed: int) -> list[Interval]:
     """The mean of each column with its percentile interval; (N, metrics) in, one interval per metric out."""
     if len(values) == 0:
         return [Interval(float("nan"), float("nan"), float("nan"))] * values.shape[1]

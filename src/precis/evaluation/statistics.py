@@ -95,7 +95,9 @@ def copied_spans(summary: Sequence[str], source: Sequence[str]) -> tuple[int, ..
     spans = []
     start = 0
     while start < len(summary):
-        longest = max((_run(summary, start, source, place) for place in places.get(summary[start], ())), default=0)
+        longest = max(
+            (_run(summary, start, source, place) for place in places.get(summary[start], ())), default=0
+        )
         if longest >= 2:
             spans.append(longest)
         start += max(1, longest)
@@ -192,7 +194,7 @@ class Totals:
 
 
 def share(part: float, whole: float) -> float:
-    """part / whole; 0 when there is nothing."""
+    """What part / whole is; 0 when there is nothing."""
     return part / whole if whole else 0.0
 
 
@@ -210,7 +212,10 @@ class Duplicates:
         """Distinct summaries per document, and the share of the most frequent one."""
         total = self.counts.total()
         most = max(self.counts.values(), default=0)
-        return {"distinct_summaries": share(len(self.counts), total), "most_common_summary": share(most, total)}
+        return {
+            "distinct_summaries": share(len(self.counts), total),
+            "most_common_summary": share(most, total),
+        }
 
 
 def degeneration_hints(metrics: dict[str, float]) -> list[str]:
@@ -247,3 +252,42 @@ def degeneration_hints(metrics: dict[str, float]) -> list[str]:
 def length_bucket(num_words: int, bounds: Iterable[int]) -> int:
     """The number of the bucket of a document of so many words: below the first bound is 0."""
     return sum(num_words >= bound for bound in bounds)
+
+
+@dataclass
+class OriginTotals:
+    """Where the words of a model's summaries came from."""
+
+    words: int = 0
+    copied: int = 0
+    unsupported: int = 0
+    copied_mass: float = 0.0
+    p_gen: float = 0.0
+    num_p_gen: int = 0
+
+    def add(self, origin: str, copied_mass: float, p_gen: float | None) -> None:
+        """Count one more word.
+
+        Args:
+            origin: copied, generated or unsupported.
+            copied_mass: share of its probability that was copied.
+            p_gen: probability of generating, or None.
+        """
+        self.words += 1
+        self.copied += origin == "copied"
+        self.unsupported += origin == "unsupported"
+        self.copied_mass += copied_mass
+        if p_gen is not None:
+            self.p_gen += p_gen
+            self.num_p_gen += 1
+
+    def metrics(self) -> dict[str, float]:
+        """Shares of words; `p_gen_mean` only for models that can copy."""
+        metrics = {
+            "copy_rate": share(self.copied, self.words),
+            "copied_mass": share(self.copied_mass, self.words),
+            "unsupported_rate": share(self.unsupported, self.words),
+        }
+        if self.num_p_gen:
+            metrics["p_gen_mean"] = self.p_gen / self.num_p_gen
+        return metrics

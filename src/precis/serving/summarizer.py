@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,9 +117,11 @@ class Summarizer:
         """
         directory = Path(directory)
         text = _read_json(directory / TEXT_FILE)
-        missing = {"lowercase", "source_max_length", "shared", "decoding"} - text.keys()
+        missing = {"lowercase", "source_max_length", "shared"} - text.keys()
         if missing:
-            raise PrecisError(f"{directory / TEXT_FILE} lacks {', '.join(sorted(missing))}: train the model again")
+            raise PrecisError(
+                f"{directory / TEXT_FILE} lacks {', '.join(sorted(missing))}: train the model again"
+            )
         if text["shared"]:
             source = target = Vocabulary.load(directory / "shared.txt")
         else:
@@ -127,6 +129,8 @@ class Summarizer:
             target = Vocabulary.load(directory / "target.txt")
         if run_id is None and (directory / RUN_FILE).is_file():
             run_id = _read_json(directory / RUN_FILE).get("run_id")
+        # a model that was packaged knows how it was evaluated; before, the caller says how to decode
+        text.setdefault("decoding", {})
         return cls(load_model(directory), source, target, **text, run_id=run_id, model_version=model_version)
 
     def summarize(
@@ -135,6 +139,7 @@ class Summarizer:
         *,
         batch_size: int = BATCH_SIZE,
         progress: Callable[[int], object] | None = None,
+        keep_attention: bool = False,
         **decoding: Any,
     ) -> list[Summary]:
         """Summarize texts, in their order; one text may be given alone.
@@ -143,6 +148,7 @@ class Summarizer:
             texts: raw documents. One without any word gets the empty summary.
             batch_size: documents decoded together, chosen among `texts` by length.
             progress: called with the number of documents done since the last call.
+            keep_attention: whether summaries carry the whole attention, not only the heaviest weights.
             **decoding: what to change in the decoding parameters, for example `beam_size=1`; also `n_best`,
                 `groups` and `diversity`.
 
@@ -161,7 +167,7 @@ class Summarizer:
             for batch in _batches(documents, batch_size):
                 hypotheses = self._decode(batch, how)
                 for document, found in zip(batch, hypotheses, strict=True):
-                    written = [self._write(document, hypothesis, how) for hypothesis in found]
+                    written = [self._write(document, hypothesis, how, keep_attention) for hypothesis in found]
                     summaries[document.number] = self._with_alternatives(document, written)
                 if progress is not None:
                     progress(len(batch))
@@ -181,7 +187,9 @@ class Summarizer:
         unknown = changes.keys() - DECODING_KEYS - OPTIONAL_DECODING_KEYS
         if unknown:
             known = ", ".join(sorted(DECODING_KEYS | OPTIONAL_DECODING_KEYS))
-            raise PrecisError(f"there is no decoding parameter {', '.join(sorted(unknown))}: there are {known}")
+            raise PrecisError(
+                f"there is no decoding parameter {', '.join(sorted(unknown))}: there are {known}"
+            )
         how = {**self.decoding, **changes}
         missing = DECODING_KEYS - how.keys()
         if missing:
@@ -245,14 +253,14 @@ class Summarizer:
             if word in self.target_vocabulary or word in document.source_oovs
         ]
 
-    def _write(self, document: _Document, hypothesis: Hypothesis, how: Mapping[str, Any]) -> Summary:
+    def _write(
+        self, document: _Document, hypothesis: Hypothesis, how: Mapping[str, Any], keep_attention: bool
+    ) -> Summary:
         """Turn ids into text: copied words as the document has them, others as they are usually written."""
         ids = hypothesis.ids.tolist()
         words = words_of(ids, self.target_vocabulary, document.source_oovs)
         traced = origins(hypothesis, document.extended_ids)
-        sources = [
-            None if origin.position is None else document.tokens[origin.position] for origin in traced
-        ]
+        sources = [None if origin.position is None else document.tokens[origin.position] for origin in traced]
         written = [
             self._spelling(document, id_, word, token)
             for id_, word, token in zip(ids, words, sources, strict=True)
@@ -270,6 +278,10 @@ class Summarizer:
             tokens.append(
                 _token(document, shown, word, start, "copied" if token is not None else name, origin, token)
             )
+        attention = None
+        if keep_attention and hypothesis.attention is not None:
+            rows = hypothesis.attention[: len(words), : len(document.tokens)].tolist()
+            attention = tuple(map(tuple, rows))
         return Summary(
             text=text,
             tokens=tuple(tokens),
@@ -278,6 +290,7 @@ class Summarizer:
             num_source_words=len(document.tokens),
             run_id=self.run_id,
             model_version=self.model_version,
+            attention=attention,
         )
 
     def _spelling(self, document: _Document, id_: int, word: str, token: Token | None) -> str:
@@ -300,17 +313,7 @@ class Summarizer:
             )
         if len(written) == 1:
             return written[0]
-        best = written[0]
-        return Summary(
-            best.text,
-            best.tokens,
-            best.score,
-            best.log_prob,
-            best.num_source_words,
-            best.run_id,
-            best.model_version,
-            tuple(written[1:]),
-        )
+        return replace(written[0], alternatives=tuple(written[1:]))
 
 
 def _token(
@@ -323,9 +326,7 @@ def _token(
     token: Token | None,
 ) -> SummaryToken:
     attended = (
-        (document.tokens[place], weight)
-        for place, weight in origin.attended
-        if place < len(document.tokens)
+        (document.tokens[place], weight) for place, weight in origin.attended if place < len(document.tokens)
     )
     return SummaryToken(
         text=shown,
@@ -360,7 +361,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         contents = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise PrecisError(f"{path} is missing: {path.parent} is not the directory of a trained model") from error
+        raise PrecisError(
+            f"{path} is missing: {path.parent} is not the directory of a trained model"
+        ) from error
     except ValueError as error:
         raise PrecisError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(contents, dict):

@@ -81,6 +81,7 @@ class Summary:
         run_id: the training run of the model, where known.
         model_version: the version in the registry, where known.
         alternatives: the next best summaries, when more than one was asked for.
+        attention: the attention of each word over the words that the model read, when asked for.
     """
 
     text: str
@@ -91,6 +92,7 @@ class Summary:
     run_id: str | None = None
     model_version: str | None = None
     alternatives: tuple[Summary, ...] = ()
+    attention: tuple[tuple[float, ...], ...] | None = None
 
     @property
     def words(self) -> list[str]:
