@@ -164,7 +164,6 @@ class PrepareParams(Section):
     max_line_characters: int = Field(ge=1)
     max_token_characters: int = Field(ge=1)
     max_same_summary: int = Field(ge=1)
-    max_truncated_share: float = Field(ge=0, le=1)
     examples: int = Field(ge=0)
     near_duplicates: NearDuplicates
     checks: PrepareChecks
@@ -190,6 +189,7 @@ class EncodeParams(Section):
 
     source_max_length: int = Field(ge=1)
     target_max_length: int = Field(ge=2)
+    max_truncated_share: float = Field(ge=0, le=1)
 
 
 class ModelParams(Section):
@@ -350,7 +350,9 @@ def load_params(path: str | Path = PARAMS_FILE) -> Params:
 def check_params(values: Any, path: str | Path = PARAMS_FILE) -> Params:
     """Turn plain values into typed ones; raises PrecisError like `load_params`."""
     if not isinstance(values, dict):
-        raise PrecisError(f"{path} cannot be used: expected sections such as `train:`, found {_shown(values)}")
+        raise PrecisError(
+            f"{path} cannot be used: expected sections such as `train:`, found {_shown(values)}"
+        )
     try:
         return Params.model_validate(values)
     except ValidationError as error:

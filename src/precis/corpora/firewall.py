@@ -1,0 +1,339 @@
+"""All checks on all rows: what goes on, what is set aside, and the counts of both.
+
+Splits go through in the order test, validation, train, so that of two copies the one nearer to training is set
+aside: no row of the test set is dropped for being in another split.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from precis.corpora.article import (
+    PREPARED_SCHEMA,
+    RAW_SCHEMA,
+    SPLITS,
+    parquet_writer,
+    read_batches,
+    stable_hash,
+)
+from precis.corpora.checks import (
+    CHECK_OF,
+    CHECKS,
+    Problem,
+    TextLimits,
+    check_content,
+    check_id,
+    key_words,
+    normalise,
+)
+from precis.corpora.near_duplicates import NearDuplicateSearch
+
+ORDER = ("test", "validation", "train")
+QUARANTINE_SCHEMA = pa.schema(
+    [
+        pa.field("split", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        *(RAW_SCHEMA.field(name) for name in ("id", "document", "summary", "references", "group")),
+    ]
+)
+
+
+@dataclass
+class Findings:
+    """What the checks found in a corpus."""
+
+    read: Counter[str] = field(default_factory=Counter)
+    kept: Counter[str] = field(default_factory=Counter)
+    set_aside: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rows by split and reason: with what is kept, these add up to what was read."""
+    reported: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Problems by split and reason that only count, because of their check's action or because a row has several."""
+    examples: dict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    duplicates: dict[str, int] = field(default_factory=dict)
+    """Rows of a split whose document an earlier row of the split has."""
+    copies: dict[str, int] = field(default_factory=dict)
+    """`test_in_train`: rows of test whose document a row of train has; and so on."""
+    near_copies: dict[str, int] = field(default_factory=dict)
+    test_ids: list[str] = field(default_factory=list)
+    clean_test_ids: list[str] = field(default_factory=list)
+    """Test rows whose document is in no other split, nor earlier in test."""
+    document_words: dict[str, array[int]] = field(default_factory=dict)
+    summary_words: dict[str, array[int]] = field(default_factory=dict)
+
+    def example(self, split: str, row_id: str | None, problem: Problem, most: int) -> None:
+        """Keep the first few of each reason."""
+        shown = self.examples[problem.reason]
+        if len(shown) < most:
+            shown.append({"split": split, "id": str(row_id), "detail": problem.detail})
+
+    def count(self, check: str) -> int:
+        """Rows that failed a check, whether they were set aside or not."""
+        return sum(
+            number
+            for counter in (self.set_aside, self.reported)
+            for (_, reason), number in counter.items()
+            if CHECK_OF[reason] == check
+        )
+
+    def share(self, check: str) -> float:
+        """The rows that fail a check, of all rows; for leakage, of the rows of the held-out split that has most."""
+        if check in ("leakage", "near_leakage"):
+            copies = self.copies if check == "leakage" else self.near_copies
+            return max((n / max(1, self.read[name.split("_")[0]]) for name, n in copies.items()), default=0.0)
+        return self.count(check) / max(1, self.read.total())
+
+
+@dataclass
+class Firewall:
+    """Reads data/raw and writes the rows that pass, and those that do not.
+
+    Attributes:
+        actions: for each check `quarantine` or `report`.
+        limits: lengths past which a text is no article.
+        max_same_summary: how many training rows may share a summary.
+        search: how near duplicates are found; None leaves them.
+        num_examples: how many rows of each reason the findings name.
+    """
+
+    actions: Mapping[str, str]
+    limits: TextLimits
+    max_same_summary: int
+    search: NearDuplicateSearch | None
+    num_examples: int
+
+    def __post_init__(self) -> None:
+        assert set(self.actions) == set(CHECKS)
+
+    def sift(self, raw: Path, folder: Path) -> Findings:
+        """Write train, validation, test and quarantine as Parquet files into `folder`."""
+        findings = Findings()
+        keys: dict[str, array[int]] = {}
+        with ExitStack() as stack:
+            quarantine = stack.enter_context(parquet_writer(folder / "quarantine.parquet", QUARANTINE_SCHEMA))
+            digests: list[NDArray[np.uint32]] = []
+            for split in ORDER:
+                keys[split] = array("Q")
+                target = folder / f"{split}.parquet"
+                digests += self._sift_split(
+                    split, raw / f"{split}.parquet", target, quarantine, keys, findings
+                )
+            _count_copies(keys, findings)
+            if self.search is not None:
+                self._drop_near_duplicates(folder, np.concatenate(digests), quarantine, findings)
+        for split in ORDER:
+            findings.kept[split] = pq.read_metadata(str(folder / f"{split}.parquet")).num_rows
+        return findings
+
+    def _sift_split(
+        self,
+        split: str,
+        source: Path,
+        target: Path,
+        quarantine: pq.ParquetWriter,
+        keys: Mapping[str, array[int]],
+        findings: Findings,
+    ) -> Iterator[NDArray[np.uint32]]:
+        judge = _Judge(self, split, keys, findings)
+        findings.document_words[split], findings.summary_words[split] = array("L"), array("L")
+        with parquet_writer(target, PREPARED_SCHEMA) as writer:
+            for batch in read_batches(source):
+                kept, aside, words = judge.sort(batch.to_pydict(), batch.num_rows)
+                findings.read[split] += batch.num_rows
+                if kept:
+                    writer.write_batch(_to_batch(kept, PREPARED_SCHEMA))
+                    if self.search is not None:
+                        yield self.search.digests(words)
+                if aside:
+                    quarantine.write_batch(_to_batch(aside, QUARANTINE_SCHEMA))
+        yield np.empty((0, self.search.permutations if self.search else 0), dtype=np.uint32)
+
+    def _drop_near_duplicates(
+        self, folder: Path, digests: NDArray[np.uint32], quarantine: pq.ParquetWriter, findings: Findings
+    ) -> None:
+        """Set aside rows that are almost those of a split nearer to the test set, or of train itself."""
+        assert self.search is not None
+        earlier = self.search.earlier_copies(digests)
+        sizes = [len(findings.document_words[split]) for split in ORDER]
+        ends = np.cumsum([0, *sizes])
+        origins = np.searchsorted(ends[1:], earlier, side="right")  # the split where the earlier copy is
+        for number, split in enumerate(ORDER):
+            rows = slice(ends[number], ends[number + 1])
+            reasons = np.full(sizes[number], "", dtype=object)
+            for other_number, other in enumerate(ORDER[: number + 1]):
+                near = (earlier[rows] >= 0) & (origins[rows] == other_number)
+                if other == split:
+                    findings.duplicates[f"near_{split}"] = int(near.sum())
+                    reasons[near] = "near_duplicate" if split == "train" else ""
+                else:
+                    findings.near_copies[f"{other}_in_{split}"] = len(np.unique(earlier[rows][near]))
+                    reasons[near] = f"near_{other}"
+            if any(reasons):
+                self._set_aside(folder / f"{split}.parquet", split, reasons, quarantine, findings)
+
+    def _set_aside(
+        self,
+        path: Path,
+        split: str,
+        reasons: NDArray[np.object_],
+        quarantine: pq.ParquetWriter,
+        findings: Findings,
+    ) -> None:
+        """Rewrite a split without the rows that have a reason for it."""
+        keep = np.ones(len(reasons), dtype=bool)
+        for reason, number in sorted(Counter(reasons[reasons != ""]).items()):
+            if self.actions[CHECK_OF[reason]] == "quarantine":
+                keep &= reasons != reason
+                findings.set_aside[split, reason] += number
+            else:
+                findings.reported[split, reason] += number
+        rest = path.with_suffix(".rest")
+        start = 0
+        with parquet_writer(rest, PREPARED_SCHEMA) as writer:
+            for batch in read_batches(path):
+                some = slice(start, start + batch.num_rows)
+                start += batch.num_rows
+                problems = [Problem(reason, "nearly the same words") for reason in reasons[some]]
+                for row_id, problem in zip(batch.column("id").to_pylist(), problems, strict=True):
+                    if problem.reason:
+                        findings.example(split, row_id, problem, self.num_examples)
+                writer.write_batch(batch.filter(pa.array(keep[some])))
+                gone = np.flatnonzero(~keep[some])
+                rows = batch.take(pa.array(gone)).to_pylist()
+                aside = [_aside(row, split, problems[n]) for row, n in zip(rows, gone, strict=True)]
+                if aside:
+                    quarantine.write_batch(_to_batch(aside, QUARANTINE_SCHEMA))
+        rest.replace(path)
+        for lengths in (findings.document_words, findings.summary_words):
+            lengths[split] = array("L", np.frombuffer(lengths[split], dtype="L")[keep].tolist())
+
+
+class _Judge:
+    """Decides over the rows of one split, in their order."""
+
+    def __init__(
+        self, firewall: Firewall, split: str, keys: Mapping[str, array[int]], findings: Findings
+    ) -> None:
+        self._firewall = firewall
+        self._split = split
+        self._keys = keys[split]
+        self._findings = findings
+        self._before = {other: set(keys[other]) for other in ORDER[: ORDER.index(split)]}
+        self._seen: set[int] = set()
+        self._ids: set[int] = set()
+        self._summaries: Counter[int] = Counter()
+
+    def sort(
+        self, columns: Mapping[str, list[Any]], num_rows: int
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[list[str]]]:
+        """The rows to keep, the rows to set aside, and the key words of the documents kept."""
+        kept, aside, words = [], [], []
+        findings, split = self._findings, self._split
+        for number in range(num_rows):
+            row = {name: values[number] for name, values in columns.items()}
+            problems, document_words, summary_words = self._problems(row)
+            decisive = None
+            for problem in problems:
+                findings.example(split, row["id"], problem, self._firewall.num_examples)
+                quarantined = self._firewall.actions[CHECK_OF[problem.reason]] == "quarantine"
+                if decisive is None and (quarantined or document_words is None):
+                    decisive = problem
+                    findings.set_aside[split, problem.reason] += 1
+                elif decisive is None:
+                    findings.reported[split, problem.reason] += 1
+            if decisive is not None:
+                aside.append(_aside(row, split, decisive))
+                continue
+            assert document_words is not None
+            kept.append(row)
+            words.append(document_words)
+            findings.document_words[split].append(len(document_words))
+            findings.summary_words[split].append(len(summary_words))
+        return kept, aside, words
+
+    def _problems(self, row: dict[str, Any]) -> tuple[list[Problem], list[str] | None, list[str]]:
+        """What is wrong with a row, which is normalised on the way; no words if it cannot be kept at all."""
+        if row["problem"] is not None:
+            reason, _, detail = row["problem"].partition(": ")
+            return [Problem(reason, detail)], None, []
+        if problem := check_id(row["id"]) or self._repeated_id(row["id"]):
+            return [problem], None, []
+        document, summary = normalise(row["document"]), normalise(row["summary"])
+        document_words, summary_words = key_words(document), key_words(summary)
+        if not document_words:
+            return [Problem("empty_document", _shown(document))], None, []
+        problems = self._copies(document_words, row["id"])
+        if not summary_words:
+            return [Problem("empty_summary", _shown(summary))], None, []
+        row["document"], row["summary"] = document, summary
+        references = [normalise(text) for text in row["references"] or ()]
+        row["references"] = [summary, *(text for text in references if text and text != summary)]
+        problems += check_content(document, summary, document_words, summary_words, self._firewall.limits)
+        if self._split == "train" and not problems:
+            key = stable_hash(" ".join(summary_words), "summary")
+            self._summaries[key] += 1
+            if self._summaries[key] > self._firewall.max_same_summary:
+                problems.append(Problem("boilerplate", f"{summary[:60]!r} once more"))
+        return problems, document_words, summary_words
+
+    def _repeated_id(self, row_id: str) -> Problem | None:
+        key = stable_hash(row_id, "id")
+        if key in self._ids:
+            return Problem("duplicate_id", "an earlier row has it")
+        self._ids.add(key)
+        return None
+
+    def _copies(self, document_words: list[str], row_id: str) -> list[Problem]:
+        key = stable_hash(" ".join(document_words), "document")
+        self._keys.append(key)
+        if self._split == "test":
+            self._findings.test_ids.append(row_id)
+        problems = [
+            Problem(f"in_{other}", f"the same document as a row of {other}")
+            for other, there in self._before.items()
+            if key in there
+        ]
+        if self._split == "train" and key in self._seen:
+            problems.append(Problem("duplicate", "the same document as an earlier row"))
+        self._seen.add(key)
+        return problems
+
+
+def _count_copies(keys: Mapping[str, array[int]], findings: Findings) -> None:
+    documents = {split: np.frombuffer(keys[split], dtype=np.uint64) for split in ORDER}
+    elsewhere = np.zeros(len(documents["test"]), dtype=bool)
+    for split, held_out in (("validation", "test"), ("train", "test"), ("train", "validation")):
+        copied = np.isin(documents[held_out], documents[split])
+        findings.copies[f"{held_out}_in_{split}"] = int(copied.sum())
+        if held_out == "test":
+            elsewhere |= copied
+    for split in SPLITS:
+        findings.duplicates[split] = len(documents[split]) - len(np.unique(documents[split]))
+    first = np.zeros(len(elsewhere), dtype=bool)
+    first[np.unique(documents["test"], return_index=True)[1]] = True
+    clean = first & ~elsewhere
+    findings.clean_test_ids = [row_id for row_id, good in zip(findings.test_ids, clean, strict=True) if good]
+
+
+def _aside(row: Mapping[str, Any], split: str, problem: Problem) -> dict[str, Any]:
+    return {**row, "split": split, "reason": problem.reason, "detail": problem.detail}
+
+
+def _to_batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
+    arrays = [pa.array([row[column.name] for row in rows], column.type) for column in schema]
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:59] + "…")

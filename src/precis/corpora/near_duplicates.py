@@ -1,0 +1,81 @@
+"""Texts that differ in a few words, by MinHash and locality-sensitive hashing.
+
+The similarity is Jaccard's, of the sets of word n-grams (shingles); `rensa` computes the MinHash digests. Two texts
+are compared only if one band of their digests is equal, and found similar if enough of all their hashes are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash
+
+_MOST_COMPARED = (
+    50  # texts of one band that a text is compared with: a band of a thousand copies stays linear
+)
+
+
+@dataclass(frozen=True)
+class NearDuplicateSearch:
+    """How similar is similar, and how carefully it is looked for."""
+
+    shingle_words: int
+    min_similarity: float
+    permutations: int
+    bands: int
+    seed: int
+
+    def digests(self, texts: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
+        """A row of hashes for each text, given as `key_words`; a text shorter than a shingle is one shingle."""
+        shingles = [list(self._shingles(words)) for words in texts]
+        matrix = RMinHash.digest_matrix_from_token_sets(shingles, self.permutations, self.seed)
+        return np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), self.permutations)
+
+    def _shingles(self, words: Sequence[str]) -> Iterator[str]:
+        if len(words) <= self.shingle_words:
+            return iter([" ".join(words)])
+        return map(" ".join, zip(*(words[start:] for start in range(self.shingle_words)), strict=False))
+
+    def earlier_copies(self, digests: NDArray[np.uint32]) -> NDArray[np.int64]:
+        """For each row the first earlier row that is similar to it, -1 where none is.
+
+        Rows are compared in the order given, so that the first of several similar texts stays. The cost grows with
+        the rows, not with their pairs: bands are sorted, and a row is compared with few others of its band.
+        """
+        num_rows = len(digests)
+        first = np.full(num_rows, num_rows, dtype=np.int64)
+        band_rows = self.permutations // self.bands
+        for band in range(self.bands):
+            columns = np.ascontiguousarray(digests[:, band * band_rows : (band + 1) * band_rows])
+            keys = _mixed(columns)
+            order = np.argsort(keys, kind="stable")
+            ordered = keys[order]
+            for distance in range(1, min(_MOST_COMPARED, num_rows - 1) + 1):
+                same = np.flatnonzero(ordered[distance:] == ordered[:-distance])
+                if not len(same):
+                    break
+                earlier, later = order[same], order[same + distance]
+                similar = np.concatenate(list(self._similar(digests, earlier, later)))
+                np.minimum.at(first, later[similar], earlier[similar])
+        first[first == num_rows] = -1
+        return first
+
+    def _similar(
+        self, digests: NDArray[np.uint32], earlier: NDArray[np.int64], later: NDArray[np.int64]
+    ) -> Iterator[NDArray[np.bool_]]:
+        for start in range(0, len(earlier), 10_000):
+            some = slice(start, start + 10_000)
+            equal = digests[earlier[some]] == digests[later[some]]
+            yield equal.mean(axis=1) >= self.min_similarity
+
+
+def _mixed(columns: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    """One number for each row of hashes."""
+    keys = np.zeros(len(columns), dtype=np.uint64)
+    for column in columns.T:
+        keys = (keys ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        keys ^= keys >> np.uint64(29)
+    return keys

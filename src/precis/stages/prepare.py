@@ -1,0 +1,171 @@
+"""Set bad rows, duplicates and leaks aside, and refuse a corpus that has too many of them."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from precis.corpora.article import SPLITS
+from precis.corpora.checks import CHECKS, TextLimits
+from precis.corpora.firewall import Findings, Firewall
+from precis.corpora.near_duplicates import NearDuplicateSearch
+from precis.errors import PrecisError
+from precis.files import atomic_directory, atomic_path, remove_leftovers
+from precis.params import load_params
+from precis.stages.entry import run_stage
+
+log = logging.getLogger(__name__)
+
+RAW, PREPARED, REPORT = Path("data/raw"), Path("data/prepared"), Path("reports/data_checks.json")
+
+
+def prepare(
+    raw: Path, prepared: Path, report: Path, *, firewall: Firewall, max_shares: Mapping[str, float]
+) -> Findings:
+    """Write the rows that pass and those set aside; the report is written even when the corpus is refused.
+
+    Args:
+        raw: the folder of the splits as they were found.
+        prepared: the folder to write: the splits, quarantine.parquet and clean_test_ids.txt.
+        report: what the checks found, as JSON.
+        firewall: the checks.
+        max_shares: for each check the share of rows that may fail it.
+
+    Raises:
+        PrecisError: a share is exceeded, or a split has no rows left; the message names every such check.
+    """
+    for split in SPLITS:
+        if not (raw / f"{split}.parquet").is_file():
+            raise PrecisError(f"{raw / split}.parquet not found: run `dvc repro download` first")
+    remove_leftovers(prepared)
+    with atomic_directory(prepared) as folder:
+        findings = firewall.sift(raw, folder)
+        assert findings.kept.total() + findings.set_aside.total() == findings.read.total()
+        clean = "".join(f"{row_id}\n" for row_id in findings.clean_test_ids)
+        (folder / "clean_test_ids.txt").write_text(clean, encoding="utf-8", newline="\n")
+        with atomic_path(report) as temporary:
+            temporary.write_text(
+                json.dumps(_report(findings, firewall, max_shares), indent=2, ensure_ascii=False) + "\n",
+                encoding="utf-8",
+            )
+        _refuse(findings, max_shares, report)
+    for split in SPLITS:
+        aside = findings.read[split] - findings.kept[split]
+        log.info(
+            "%s: %d rows read, %d set aside, %d kept",
+            split,
+            findings.read[split],
+            aside,
+            findings.kept[split],
+        )
+    return findings
+
+
+def _refuse(findings: Findings, max_shares: Mapping[str, float], report: Path) -> None:
+    problems = []
+    for check in CHECKS:
+        share = findings.share(check)
+        if share > max_shares[check]:
+            reasons = [reason for reason in CHECKS[check] if findings.examples.get(reason)]
+            example = findings.examples[reasons[0]][0] if reasons else {"id": "?", "detail": ""}
+            problems.append(
+                f"  {check}: {share:.2%} of the rows, at most {max_shares[check]:.2%} may "
+                f"(prepare.checks.{check}.max_share); such as {example['id']}: {example['detail']}"
+            )
+    for split in SPLITS:
+        if findings.kept[split] == 0:
+            problems.append(f"  {split}: none of its {findings.read[split]:,} rows is left")
+    if problems:
+        what = f"Look at {report}, mend the corpus, or raise the share and say why"
+        raise PrecisError("\n".join(["the corpus cannot be trusted:", *problems, what]))
+
+
+def _report(findings: Findings, firewall: Firewall, max_shares: Mapping[str, float]) -> dict[str, object]:
+    return {
+        "rows": {
+            split: {
+                "read": findings.read[split],
+                "kept": findings.kept[split],
+                "set_aside": findings.read[split] - findings.kept[split],
+            }
+            for split in SPLITS
+        },
+        "duplicate_documents": dict(sorted(findings.duplicates.items())),
+        "copies_across_splits": findings.copies,
+        "near_copies_across_splits": findings.near_copies,
+        "clean_test_rows": len(findings.clean_test_ids),
+        "checks": {check: _check(check, findings, firewall, max_shares) for check in CHECKS},
+        "lengths": {
+            split: {
+                "document": _lengths(findings.document_words[split]),
+                "summary": _lengths(findings.summary_words[split]),
+            }
+            for split in SPLITS
+        },
+    }
+
+
+def _check(
+    check: str, findings: Findings, firewall: Firewall, max_shares: Mapping[str, float]
+) -> dict[str, object]:
+    return {
+        "action": firewall.actions[check],
+        "rows": findings.count(check),
+        "share": round(findings.share(check), 6),
+        "max_share": max_shares[check],
+        "reasons": {
+            reason: {
+                "set_aside": {split: findings.set_aside[split, reason] for split in SPLITS},
+                "reported": {split: findings.reported[split, reason] for split in SPLITS},
+                "examples": findings.examples.get(reason, []),
+            }
+            for reason in CHECKS[check]
+            if any(findings.set_aside[s, reason] + findings.reported[s, reason] for s in SPLITS)
+        },
+    }
+
+
+def _lengths(words: object) -> dict[str, object]:
+    """In words; the histogram's bins are as wide as a fortieth of what 99 texts in 100 have."""
+    lengths = np.asarray(words, dtype=np.int64)
+    if not len(lengths):
+        return {"mean": 0.0, "median": 0, "p95": 0, "max": 0, "histogram": {"bin_words": 1, "texts": []}}
+    bin_words = max(1, int(np.ceil(np.percentile(lengths, 99) / 40)))
+    counts = np.bincount(np.minimum(lengths // bin_words, 40))
+    return {
+        "mean": round(float(lengths.mean()), 2),
+        "median": int(np.percentile(lengths, 50)),
+        "p95": int(np.percentile(lengths, 95)),
+        "max": int(lengths.max()),
+        "histogram": {"bin_words": bin_words, "texts": counts.tolist()},
+    }
+
+
+def main() -> None:
+    """Run the stage with params.yaml."""
+    params = load_params().prepare
+    near = params.near_duplicates
+    checks = params.checks.model_dump()
+    firewall = Firewall(
+        actions={name: check["action"] for name, check in checks.items()},
+        limits=TextLimits(
+            params.max_document_characters, params.max_line_characters, params.max_token_characters
+        ),
+        max_same_summary=params.max_same_summary,
+        search=NearDuplicateSearch(
+            near.shingle_words, near.min_similarity, near.permutations, near.bands, near.seed
+        )
+        if near.search
+        else None,
+        num_examples=params.examples,
+    )
+    max_shares = {name: check["max_share"] for name, check in checks.items()}
+    prepare(RAW, PREPARED, REPORT, firewall=firewall, max_shares=max_shares)
+
+
+if __name__ == "__main__":
+    run_stage(main)
