@@ -56,7 +56,7 @@ def test_an_unknown_section_is_refused(values):
 def test_a_file_that_is_no_params_file_is_told_in_one_message(tmp_path, text, message):
     path = tmp_path / "params.yaml"
     path.write_text(text)
-    with pytest.raises(PrecisError, match="params.yaml") as caught:
+    with pytest.raises(PrecisError, match=r"params\.yaml") as caught:
         load_params(path)
     assert message in str(caught.value)
 

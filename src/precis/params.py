@@ -336,7 +336,8 @@ def load_params(path: str | Path = PARAMS_FILE) -> Params:
     path = Path(path)
     if not path.is_file():
         raise PrecisError(
-            f"{path} not found in {Path.cwd().name}/: run this from the root of the repository, where params.yaml is"
+            f"{path} not found in {Path.cwd().name}/: "
+            "run this from the root of the repository, where params.yaml is"
         )
     try:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))

@@ -62,7 +62,9 @@ class Project:
             environment.pop(name, None)
         return environment
 
-    def run(self, *command: str, check: bool = True, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, timeout: float = 240
+    ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout
         )
@@ -122,5 +124,9 @@ def write_tickets(path: Path, num_rows: int, seed: int = 1) -> None:
                 f"{generator.choice(openings)}, this is {name.title()}. My order {order} came today. "
                 f"The {thing} is {fault}. I looked at {filler} before. Please write to {name}@example.com soon."
             )
-            row = {"id": f"ticket-{number}", "document": document, "summary": f"{name.title()}: {thing} {fault}, order {order}"}
+            row = {
+                "id": f"ticket-{number}",
+                "document": document,
+                "summary": f"{name.title()}: {thing} {fault}, order {order}",
+            }
             file.write(json.dumps(row) + "\n")

@@ -55,7 +55,10 @@ def test_mlflow_has_one_finished_run_for_each_model_in_one_group(finished_projec
         assert run.data.metrics["test_rouge1"] == pytest.approx(metrics["rouge1"])
         assert run.data.params["train.batch_size"] == "16"
         assert len(client.get_metric_history(run.info.run_id, "validation_loss")) == 2
-        assert {input.dataset.name for input in run.inputs.dataset_inputs} == {"train.arrow", "validation.arrow"}
+        assert {input.dataset.name for input in run.inputs.dataset_inputs} == {
+            "train.arrow",
+            "validation.arrow",
+        }
         commit = finished_project.run("git", "rev-parse", "HEAD").stdout.strip()
         assert run.data.tags["mlflow.source.git.commit"] == commit
         names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
@@ -100,7 +103,11 @@ def test_a_decoding_parameter_runs_evaluation_and_what_follows_it(finished_proje
 
 
 def test_the_same_seed_gives_the_same_bytes(finished_project):
-    outputs = ["models/pointer/model.safetensors", "models/pointer/history.csv", "reports/pointer/metrics.json"]
+    outputs = [
+        "models/pointer/model.safetensors",
+        "models/pointer/history.csv",
+        "reports/pointer/metrics.json",
+    ]
     before = digests(finished_project, *outputs)
     finished_project.run("dvc", "repro", "--single-item", "--force", "train@pointer")
     finished_project.run("dvc", "repro", "--single-item", "--force", "evaluate@pointer")

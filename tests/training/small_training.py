@@ -96,9 +96,7 @@ def run(directory: Path, **settings: object) -> Trained:
         "checkpoint_every_updates": 3,
         "max_skipped_batches": 0,
     }
-    return train(
-        model, data, record, work, name="pointer", summarize=lambda: [], **{**defaults, **settings}
-    )
+    return train(model, data, record, work, name="pointer", summarize=lambda: [], **{**defaults, **settings})
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ class _Batches(Dataset[Batch]):
         self._corpus = corpus
         self._target_vocabulary_size = target_vocabulary_size
 
-    def __getitem__(self, row_numbers: list[int]) -> Batch:  # type: ignore[override]
+    def __getitem__(self, row_numbers: list[int]) -> Batch:
         rows = [self._corpus[row] for row in row_numbers]
         return make_batch(row_numbers, rows, self._target_vocabulary_size)
 

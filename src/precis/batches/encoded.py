@@ -62,9 +62,13 @@ class EncodedCorpus:
             with pa.memory_map(str(path)) as mapped:
                 table = pa.ipc.open_file(mapped).read_all()
         except pa.ArrowInvalid as error:
-            raise PrecisError(f"{path} is no Arrow file: {error}; remove it and run `dvc repro encode`") from error
+            raise PrecisError(
+                f"{path} is no Arrow file: {error}; remove it and run `dvc repro encode`"
+            ) from error
         if table.schema != SCHEMA:
-            raise PrecisError(f"{path} has other columns than this version reads: run `dvc repro --force encode`")
+            raise PrecisError(
+                f"{path} has other columns than this version reads: run `dvc repro --force encode`"
+            )
         self._table = table
         self._chunks = [_Chunk(batch) for batch in table.to_batches()]
         sizes = [chunk.num_rows for chunk in self._chunks]

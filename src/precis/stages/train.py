@@ -99,7 +99,10 @@ def train_model(name: str, params: Params) -> None:
             tags={"precis.model": name, "precis.pipeline": group, **git_tags()},
             datasets=[
                 DatasetRecord(
-                    "training", "data/encoded/train.arrow", digests["data/encoded/train.arrow"], len(data.training)
+                    "training",
+                    "data/encoded/train.arrow",
+                    digests["data/encoded/train.arrow"],
+                    len(data.training),
                 ),
                 DatasetRecord(
                     "validation",
@@ -109,11 +112,10 @@ def train_model(name: str, params: Params) -> None:
                 ),
             ],
         )
-        text_settings = {
+        text_settings: dict[str, Any] = {
             "lowercase": params.text.lowercase,
             "source_max_length": params.encode.source_max_length,
             "shared": params.vocabulary.shared,
-            "decoding": params.decoding.model_dump(mode="json"),
         }
         log.info(
             "%s: %s parameters, %s pairs, %s + %s words",
@@ -126,7 +128,13 @@ def train_model(name: str, params: Params) -> None:
         examples = _validation_examples(params.train.sample_summaries)
 
         def summarize() -> list[tuple[str, str]]:
-            summarizer = Summarizer(model, source_vocabulary, target_vocabulary, **text_settings)
+            summarizer = Summarizer(
+                model,
+                source_vocabulary,
+                target_vocabulary,
+                **text_settings,
+                decoding=_greedy(params.encode.target_max_length),
+            )
             summaries = summarizer.summarize([document for document, _ in examples])
             return [
                 (reference, summary.text) for (_, reference), summary in zip(examples, summaries, strict=True)
@@ -184,6 +192,23 @@ def _trainer_settings(params: Params) -> dict[str, Any]:
     for elsewhere in ("seed", "threads", "batch_size", "sample_summaries"):
         del settings[elsewhere]
     return settings
+
+
+def _greedy(max_length: int) -> dict[str, Any]:
+    """How the samples in the log are decoded: their wording is no result, and no parameter of it is one."""
+    return {
+        "beam_size": 1,
+        "min_length": 1,
+        "max_length": max_length,
+        "length_penalty": "none",
+        "length_alpha": 0.0,
+        "coverage_penalty": "none",
+        "coverage_beta": 0.0,
+        "block_ngrams": 0,
+        "block_exceptions": [],
+        "banned_words": [],
+        "frequent_words": 0,
+    }
 
 
 def _vocabulary_file(side: str, shared: bool) -> Path:

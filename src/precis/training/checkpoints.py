@@ -23,7 +23,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     leaves a torn checkpoint, and a full disk destroys the one before.
     """
 
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
         """Save; weights that are not finite are refused, so that no checkpoint ever holds them."""
         refuse_non_finite(checkpoint.get("state_dict", {}))
         path = Path(path)
@@ -33,7 +35,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         with atomic_path(_digest_path(path)) as temporary:
             temporary.write_text(digest, encoding="ascii")
 
-    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> Any:
         """Load tensors and plain values; anything that would run code is refused by torch."""
         return torch.load(path, map_location="cpu", weights_only=True)
 
@@ -45,7 +49,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 def newest_whole_checkpoint(directory: Path) -> tuple[Path | None, list[Path]]:
     """The newest checkpoint whose digest is right, and the damaged ones that are newer."""
-    damaged = []
+    damaged: list[Path] = []
     paths = sorted(directory.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
     for path in paths:
         expected = _digest_path(path)

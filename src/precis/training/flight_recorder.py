@@ -50,7 +50,10 @@ class FlightRecorder:
             for field in fields(batch)
             if isinstance(getattr(batch, field.name), Tensor)
         }
-        metadata = {"row_ids": json.dumps(ids), "guilty_row_ids": json.dumps([ids[place] for place in guilty])}
+        metadata = {
+            "row_ids": json.dumps(ids),
+            "guilty_row_ids": json.dumps([ids[place] for place in guilty]),
+        }
         with atomic_path(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
         culprits = (

@@ -14,9 +14,10 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import TQDMProgressBar
 from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
-from pytorch_lightning.loggers.logger import Logger, rank_zero_experiment
+from pytorch_lightning.loggers.logger import Logger
 
 from precis.batches.batch import Batch
+from precis.training.system import SummarizationSystem
 from precis.training.tracking import RunRecord
 
 log = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ class TrainingLoss(pl.Callback):
     ) -> None:
         """Log a point if it is time for one."""
         if trainer.global_step % self._every_updates == 0:
+            assert isinstance(pl_module, SummarizationSystem)
             loss = pl_module.take_training_loss()
             rate = trainer.optimizers[0].param_groups[0]["lr"]
             assert trainer.logger is not None
@@ -62,7 +64,6 @@ class RecordLogger(Logger):
         return self._record.fingerprint
 
     @property
-    @rank_zero_experiment
     def experiment(self) -> RunRecord:
         """The record itself."""
         return self._record

@@ -67,7 +67,9 @@ class Resume(pl.Callback):
         """Give the signals back."""
         self._restore_handlers()
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
         """Give the signals back."""
         self._restore_handlers()
 

@@ -85,6 +85,18 @@ def train(
         name: the model's name, for people.
         summarize: gives pairs of reference and summary for a few validation rows.
         max_epochs: how often every row is seen at the most; rounded up to whole validations.
+        max_minutes: of training; 0 for no limit.
+        optimizer: adam or adagrad.
+        learning_rate: the highest.
+        warmup_updates: updates in which the learning rate rises to it.
+        final_learning_rate: the share of the highest that is left at the end.
+        weight_decay: decoupled; for Adam only.
+        gradient_clip: the largest norm of all gradients together.
+        patience: validations in a row without a better loss after which training stops.
+        validations_per_epoch: how often the validation split is read in an epoch.
+        log_every_updates: updates between two points of the training loss.
+        checkpoint_every_updates: updates between two checkpoints.
+        max_skipped_batches: non-finite updates that are left out before training stops.
 
     Raises:
         PrecisError: a loss or gradient is not finite, or nothing was ever validated.
@@ -108,9 +120,7 @@ def train(
         total_updates=num_updates,
         weight_decay=weight_decay,
         gradient_clip=gradient_clip,
-        recorder=FlightRecorder(
-            directory, row_id=data.training.row_id, max_skipped=max_skipped_batches
-        ),
+        recorder=FlightRecorder(directory, row_id=data.training.row_id, max_skipped=max_skipped_batches),
     )
     best = BestModel(directory / "best", save=lambda path: save_model(model, path), patience=patience)
     resume = Resume(
@@ -156,7 +166,8 @@ def train(
             trainer.validate(system, datamodule=data, verbose=False)
     if not math.isfinite(best.best_loss):
         raise PrecisError(
-            f"{name}: no validation had a finite loss; lower train.learning_rate or look at data/prepared/validation.parquet"
+            f"{name}: no validation had a finite loss; "
+            "lower train.learning_rate or look at data/prepared/validation.parquet"
         )
     return Trained(
         directory=directory / "best",

@@ -55,6 +55,8 @@ class SummarizationSystem(pl.LightningModule):
         self._recorder = recorder
         self._batch: Batch | None = None
         # sums since the last logged point, on the device: reading them at each update would make it wait
+        self.training_nll: Tensor
+        self.training_tokens: Tensor
         self.register_buffer("training_nll", torch.zeros((), dtype=torch.float64))
         self.register_buffer("training_tokens", torch.zeros((), dtype=torch.float64))
         self._validation: list[Losses] = []
@@ -128,4 +130,3 @@ class SummarizationSystem(pl.LightningModule):
         remaining = max(self._total_updates - self._warmup_updates, 1)
         done = min((update - self._warmup_updates) / remaining, 1.0)
         return 1.0 - done * (1.0 - self._final_learning_rate)
-

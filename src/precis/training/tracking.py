@@ -131,10 +131,14 @@ def read_fingerprint(model_directory: Path) -> str:
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["fingerprint"])
     except (OSError, ValueError, KeyError) as error:
-        raise PrecisError(f"{path} names no training run ({error}): run `dvc repro` to train the model") from error
+        raise PrecisError(
+            f"{path} names no training run ({error}): run `dvc repro` to train the model"
+        ) from error
 
 
-def log_evaluation(model_directory: Path, metrics: Mapping[str, float], artifacts: Path | None = None) -> None:
+def log_evaluation(
+    model_directory: Path, metrics: Mapping[str, float], artifacts: Path | None = None
+) -> None:
     """Add what an evaluation found to the run that trained the model.
 
     The metrics get the prefix `test_`. A store that does not have the run, or does not answer, is told
@@ -226,7 +230,9 @@ class RunRecord:
             self._send_metrics(client, run_id)
         except MlflowException as error:
             if not self._warned:
-                log.warning("MLflow does not answer; training goes on and metrics wait in %s (%s)", self.spool, error)
+                log.warning(
+                    "MLflow does not answer; training goes on and metrics wait in %s (%s)", self.spool, error
+                )
             self._warned = True
             return False
         if self._warned:
@@ -252,7 +258,9 @@ class RunRecord:
         now = int(time.time() * 1000)
         try:
             client, run_id = self._run()
-            client.log_batch(run_id, metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()])
+            client.log_batch(
+                run_id, metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()]
+            )
         except MlflowException as error:
             log.warning("MLflow did not take the summary of the training: %s", error)
 
