@@ -24,6 +24,6 @@ def write_by_length(evaluation: CorpusEvaluation, bounds: Sequence[int], path: P
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["document_words", "num_documents", *ROUGE_TYPES])
         for bucket in evaluation.by_length(bounds):
-            beyond = "more" if bucket.beyond is None else bucket.beyond - 1
+            span = f"{bucket.first}+" if bucket.beyond is None else f"{bucket.first}-{bucket.beyond - 1}"
             means = [round(mean, 4) for mean in bucket.means]
-            writer.writerow([f"{bucket.first}-{beyond}", bucket.num_documents, *means])
+            writer.writerow([span, bucket.num_documents, *means])

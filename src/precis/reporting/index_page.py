@@ -1,0 +1,130 @@
+"""reports/index.html: results, curves, and summaries to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from precis.errors import PrecisError
+from precis.evaluation.rows import read_rows
+from precis.reporting.charts import heat_map, length_chart, loss_curves, score_bars
+from precis.reporting.comparison import (
+    COLUMNS,
+    Against,
+    by_length_table,
+    hints_of,
+    p_value,
+    signature_of,
+)
+from precis.reporting.page import render
+from precis.reporting.reading import DocumentReading, read_document, worth_reading
+from precis.reporting.systems import ScoredRows, System, select_rows
+
+DOCUMENTS_OF_A_KIND = 4  # best, typical and worst ones
+HEAT_MAPS_OF_A_MODEL = 2
+WINDOW = 1024  # rows in memory
+
+
+@dataclass(frozen=True)
+class _Chart:
+    image: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class _HeatMap:
+    system: str
+    id: str
+    image: str
+
+
+def index_page(
+    systems: Sequence[System],
+    scores: Sequence[ScoredRows],
+    comparisons: Sequence[Against],
+    test: Path,
+    *,
+    confidence: float,
+) -> str:
+    """The page.
+
+    Args:
+        systems: baselines, then models from the lowest score to the highest.
+        scores: of each system's documents.
+        comparisons: of pairs of systems.
+        test: the Parquet file of the documents.
+        confidence: of the intervals.
+    """
+    best = systems[-1]
+    return render(
+        "index.html.j2",
+        systems=systems,
+        best=best,
+        num_documents=int(best.metrics["num_documents"]),
+        confidence=confidence,
+        signature=signature_of(systems),
+        columns=COLUMNS,
+        comparisons=comparisons,
+        p_value=p_value,
+        hints=hints_of(systems),
+        charts=_charts(systems),
+        documents=_documents(systems, scores, test),
+        heat_maps=[
+            _HeatMap(system.title, attention["id"], heat_map(attention))
+            for system in reversed(systems)
+            for attention in system.heat_maps()[:HEAT_MAPS_OF_A_MODEL]
+            if attention["summary"]
+        ],
+    )
+
+
+def _charts(systems: Sequence[System]) -> list[_Chart]:
+    bars = [
+        (
+            system.title,
+            system.metrics["rouge1"],
+            system.metrics["rouge1_low"],
+            system.metrics["rouge1_high"],
+            system.is_baseline,
+        )
+        for system in systems
+    ]
+    histories = {system.title: system.table("history.csv") for system in systems if not system.is_baseline}
+    found = [
+        (score_bars(bars), "ROUGE-1 of all systems with intervals"),
+        (loss_curves(histories), "training and validation loss of the models"),
+        (length_chart(*by_length_table(systems)), "ROUGE-1 by length of the document"),
+    ]
+    return [_Chart(image, alt) for image, alt in found if image is not None]
+
+
+def _documents(systems: Sequence[System], scores: Sequence[ScoredRows], test: Path) -> list[DocumentReading]:
+    chosen = worth_reading(scores[-1].of("rouge1"), DOCUMENTS_OF_A_KIND)
+    why = {scores[-1].ids[place]: reason for place, reason in chosen}
+    texts = documents_by_id(test, set(why))
+    shown = [system for system in systems if not system.is_baseline or system.name.startswith("lead")]
+    rows = [(system.title, select_rows(system, set(why))) for system in reversed(shown)]
+    return [
+        read_document(
+            rows[0][1][row_id],
+            reason,
+            texts[row_id],
+            [(title, of_system[row_id]) for title, of_system in rows if row_id in of_system],
+        )
+        for row_id, reason in why.items()
+    ]
+
+
+def documents_by_id(test: Path, ids: set[str]) -> dict[str, str]:
+    """Some documents' texts; raises PrecisError when one of them is not in the file."""
+    texts = {
+        row["id"]: row["document"] for window in read_rows(test, WINDOW) for row in window if row["id"] in ids
+    }
+    missing = ids - texts.keys()
+    if missing:
+        raise PrecisError(
+            f"{test} has no document {min(missing)!r} that a summary was written for: "
+            "run `dvc repro evaluate` again"
+        )
+    return texts

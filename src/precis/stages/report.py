@@ -1,0 +1,48 @@
+"""Put models and baselines side by side."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from precis.files import atomic_path
+from precis.params import load_params
+from precis.reporting.comparison import compare_systems, markdown
+from precis.reporting.index_page import index_page
+from precis.reporting.systems import read_systems, scored_rows
+from precis.stages.entry import run_stage
+
+log = logging.getLogger(__name__)
+
+REPORTS = Path("reports")
+TEST = Path("data/prepared/test.parquet")
+
+
+def main() -> None:
+    """Write reports/comparison.md and reports/index.html."""
+    evaluation = load_params().evaluation
+    report(
+        REPORTS,
+        TEST,
+        resamples=evaluation.resamples,
+        confidence=evaluation.confidence,
+        seed=evaluation.seed,
+    )
+
+
+def report(reports: Path, test: Path, *, resamples: int, confidence: float, seed: int) -> None:
+    """Read the evaluations in `reports` and the documents in `test`; write comparison.md and index.html."""
+    systems = read_systems(reports)
+    scores = [scored_rows(system) for system in systems]
+    comparisons = compare_systems(systems, scores, resamples=resamples, confidence=confidence, seed=seed)
+    with atomic_path(reports / "comparison.md") as path:
+        path.write_text(markdown(systems, comparisons, confidence), encoding="utf-8")
+    with atomic_path(reports / "index.html") as path:
+        path.write_text(
+            index_page(systems, scores, comparisons, test, confidence=confidence), encoding="utf-8"
+        )
+    log.info("wrote %s and %s", reports / "comparison.md", reports / "index.html")
+
+
+if __name__ == "__main__":
+    run_stage(main)
