@@ -310,6 +310,25 @@ class RegistryParams(Section):
     metric: str = Field(min_length=1)
 
 
+class GateParams(Section):
+    """What a challenger must show to become champion (`precis promote`)."""
+
+    metric: Literal["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    minimum_gain: float = Field(ge=0)
+    resamples: int = Field(ge=100)
+    confidence: float = Field(gt=0.5, lt=1)
+    seed: int = Field(ge=0)
+    max_repetition_increase: float = Field(ge=0, le=1)
+    max_unsupported_increase: float = Field(ge=0, le=1)
+    max_empty_increase: float = Field(ge=0, le=1)
+    max_latency_ratio: float = Field(ge=1)
+    latency_documents: int = Field(ge=1)
+    max_size_ratio: float = Field(ge=1)
+    behaviour_documents: int = Field(ge=1)
+    long_input_words: int = Field(ge=1)
+    long_input_seconds: float = Field(gt=0)
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -324,6 +343,7 @@ class Params(Section):
     evaluation: EvaluationParams
     tracking: TrackingParams
     registry: RegistryParams
+    gate: GateParams
 
 
 def load_params(path: str | Path = PARAMS_FILE) -> Params:

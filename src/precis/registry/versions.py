@@ -53,9 +53,15 @@ class Version:
 
 
 @contextmanager
-def registry_lock(path: str | Path = LOCK) -> Iterator[None]:
-    """Hold everybody else off the aliases; waits. The kernel frees the lock when its holder dies."""
-    path = Path(path)
+def registry_lock() -> Iterator[None]:
+    """Hold the other processes of this machine off the aliases; waits.
+
+    The lock lies beside a SQLite registry, else in the working folder. The kernel frees it when its holder dies.
+    """
+    import mlflow
+
+    uri = str(mlflow.get_registry_uri())
+    path = Path(uri.removeprefix("sqlite:///") + ".registry.lock") if uri.startswith("sqlite:///") else LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,0 +1,216 @@
+"""Let the gate decide whether a version becomes champion."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from precis.errors import PrecisError
+from precis.files import atomic_path
+from precis.params import Params, load_params
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+    from precis.registry.gate import Decision
+    from precis.registry.versions import Version
+
+KEPT_EXIT = 3  # the gate decided against it: no error, and no promotion
+TEST = Path("data/prepared/test.parquet")
+DECISION = Path(".work/gate")  # decision.json and decision.md, for flows and for reading
+
+
+def promote(
+    version: Annotated[int | None, typer.Option(help="which version; without it, the challenger")] = None,
+    reason: Annotated[str, typer.Option(help="kept in the history, beside the gate's own")] = "",
+    again: Annotated[bool, typer.Option(help="let a version back in that was rolled back")] = False,
+    without_gate: Annotated[bool, typer.Option(help="promote unexamined; needs a reason")] = False,
+    dry_run: Annotated[bool, typer.Option(help="say what the gate decides, move and record nothing")] = False,
+) -> None:
+    """Try the challenger against the champion on the test set; make it champion if it is better.
+
+    Exit code 0: promoted. 3: the champion stays, for the reason that is told. 1: an error.
+    """
+    from precis.registry import promotion
+    from precis.registry.versions import CHALLENGER, find_alias, get_version
+    from precis.training.tracking import configure
+
+    params = load_params()
+    if without_gate and not reason:
+        raise PrecisError("--without-gate needs a --reason: the history would not say why it was done")
+    client = configure()
+    name = params.registry.name
+    candidate = (
+        find_alias(client, name, CHALLENGER) if version is None else get_version(client, name, version)
+    )
+    if candidate is None:
+        raise PrecisError(f"{name} has no challenger: run `dvc repro register` first")
+    champion = promotion.champion_of(client, name)
+    if champion is not None and champion.number == candidate.number:
+        print(f"version {candidate.number} of {name} is champion already")
+        _write_decision(
+            {"event": "none", "reason": "the challenger is champion already", "version": candidate.number}
+        )
+        raise typer.Exit(KEPT_EXIT)
+    expected = champion.number if champion is not None else None
+    if without_gate:
+        record = promotion.promote(
+            client,
+            name,
+            candidate.number,
+            expected_champion=expected,
+            reason=f"without the gate: {reason}",
+            again=again,
+        )
+        print(f"version {candidate.number} of {name} is champion (record {record.number})")
+        return
+    if promotion.ROLLED_BACK_TAG in candidate.tags and not again:
+        refusal = promotion.refused_again(candidate)
+        print(refusal)
+        if not dry_run:
+            promotion.keep(client, name, candidate.number, reason=refusal)
+        _write_decision(
+            {"event": "keep", "reason": refusal, "version": candidate.number, "champion": expected}
+        )
+        raise typer.Exit(KEPT_EXIT)
+    decision = run_gate(client, params, candidate, champion)
+    why = "; ".join(part for part in (decision.reason, reason) if part)
+    evidence = {"challenger": candidate.number, "champion": expected, **decision.as_dict()}
+    event = "promote" if decision.promote else "keep"
+    if not dry_run:
+        if decision.promote:
+            promotion.promote(
+                client,
+                name,
+                candidate.number,
+                expected_champion=expected,
+                reason=why,
+                evidence=evidence,
+                again=again,
+            )
+        else:
+            promotion.keep(client, name, candidate.number, reason=why, evidence=evidence)
+    _write_decision(
+        {
+            "event": event,
+            "reason": why,
+            "version": candidate.number,
+            "champion": expected,
+            "evidence": evidence,
+        }
+    )
+    print(as_markdown(decision, candidate.number, expected))
+    if not decision.promote:
+        raise typer.Exit(KEPT_EXIT)
+
+
+def run_gate(client: MlflowClient, params: Params, candidate: Version, champion: Version | None) -> Decision:
+    """Try both on the test set of this working copy, after checking that it is the one of the evaluation."""
+    import torch
+
+    from precis.evaluation.rouge import RougeConvention
+    from precis.registry.gate import Thresholds, decide
+    from precis.registry.packaging import unpacked
+    from precis.registry.trial import TestSet, behaviour_of, p95_latencies
+    from precis.serving.summarizer import Summarizer
+
+    gate, evaluation = params.gate, params.evaluation
+    torch.set_num_threads(evaluation.threads)
+    check_test_set(TEST)
+    convention = RougeConvention(
+        stemmer=evaluation.stemmer, summary_level=evaluation.summary_level, references=evaluation.references
+    )
+    test = TestSet(TEST, convention=convention, metric=gate.metric, processes=1)
+    versions = [candidate] if champion is None else [candidate, champion]
+    summarizers, sizes = [], []
+    for one in versions:
+        with unpacked(one.uri, digest=one.digest) as directory:
+            summarizers.append(Summarizer.load(directory))
+            sizes.append((directory / "model.safetensors").stat().st_size)
+    latencies = p95_latencies(summarizers, test.documents(gate.latency_documents))
+    behaviour = behaviour_of(
+        summarizers[0],
+        test.documents(gate.behaviour_documents),
+        long_input_words=gate.long_input_words,
+        long_input_seconds=gate.long_input_seconds,
+    )
+    evidence = [
+        test.try_model(
+            summarizer,
+            f"version {one.number}",
+            size_bytes=size,
+            p95_seconds=latency,
+            behaviour=behaviour if one is candidate else (),
+        )
+        for one, summarizer, size, latency in zip(versions, summarizers, sizes, latencies, strict=True)
+    ]
+    limits = gate.model_dump()
+    for elsewhere in (
+        "metric",
+        "latency_documents",
+        "behaviour_documents",
+        "long_input_words",
+        "long_input_seconds",
+    ):
+        del limits[elsewhere]
+    return decide(
+        evidence[0],
+        evidence[1] if champion is not None else None,
+        test.lead_rouge(evaluation.baseline_sentences),
+        lead_name=f"lead-{evaluation.baseline_sentences}",
+        thresholds=Thresholds(**limits),
+    )
+
+
+def check_test_set(test: Path, root: Path = Path()) -> None:
+    """Refuse a test set that is not the one that DVC has on record for the evaluations.
+
+    Raises:
+        PrecisError: it changed since, or no evaluation is on record.
+    """
+    from precis.registry.dvc_lock import md5_of, read_lock
+
+    expected = {
+        stage.deps[test.as_posix()]
+        for name, stage in read_lock(root).items()
+        if name.startswith("evaluate") and test.as_posix() in stage.deps
+    }
+    if not (root / test).is_file():
+        raise PrecisError(f"{test} not found: run `dvc repro` or `dvc checkout` first")
+    if not expected:
+        raise PrecisError(f"dvc.lock has no evaluation on {test}: run `dvc repro` first")
+    found = md5_of(root / test)
+    if expected != {found}:
+        raise PrecisError(
+            f"the test set changed: {test} has MD5 {found}, the evaluations in dvc.lock read "
+            f"{', '.join(sorted(expected))}; run `dvc repro` (or `dvc checkout` to get the old one back)"
+        )
+
+
+def as_markdown(decision: Decision, number: int, champion: int | None) -> str:
+    """The decision as a person reads it in a minute."""
+    headline = (
+        f"Version {number} becomes champion" if decision.promote else f"Version {number} is not promoted"
+    )
+    against = f"against version {champion}, the champion" if champion is not None else "as the first champion"
+    rows = [
+        f"| {check.name} | {'yes' if check.passed else '**no**'} | {check.found} |"
+        for check in decision.checks
+    ]
+    notes = ["", *(f"- {note}" for note in decision.notes)] if decision.notes else []
+    table = ["| check | passed | found |", "| --- | --- | --- |", *rows]
+    return "\n".join(
+        [f"# {headline}", "", f"Tried {against}. {_sentence(decision.reason)}", "", *table, *notes, ""]
+    )
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def _write_decision(values: dict[str, Any]) -> None:
+    with atomic_path(DECISION / "decision.json") as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
