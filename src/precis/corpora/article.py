@@ -60,7 +60,7 @@ def stable_hash(text: str, purpose: str) -> int:
 
 
 def batches(rows: Iterable[object], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Put objects that have the schema's columns as attributes into batches of at most `MAX_BATCH_ROWS` rows."""
+    """Put objects with attributes named like the columns into batches of at most `MAX_BATCH_ROWS` rows."""
     iterator = iter(rows)
     while some := list(islice(iterator, MAX_BATCH_ROWS)):
         arrays = [pa.array([getattr(row, field.name) for row in some], field.type) for field in schema]

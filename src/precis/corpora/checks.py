@@ -36,18 +36,26 @@ CHECKS: dict[str, tuple[str, ...]] = {
 CHECK_OF = {reason: check for check, reasons in CHECKS.items() for reason in reasons}
 
 _WORD = re.compile(r"\w+")
+_ASCII_WORDS = bytes(
+    ord(char.lower()) if _WORD.match(char) else ord(" ") for char in map(chr, range(128))
+) + bytes(128)
 # what no plain text has, and what may be a trace of markup: one scan finds rows worth a closer look
 _CONTROL = r"\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f"
 _SUSPICIOUS = re.compile(rf"[{_CONTROL}\ufffd\ufffe\uffff<&\[{{\u202a-\u202e\u2066-\u2069]")
 _CONTROL_CHARACTER = re.compile(rf"[{_CONTROL}\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
-_TAGS = (
-    "a|abbr|article|b|blockquote|body|br|button|center|cite|code|dd|div|dl|dt|em|font|footer|form|h[1-6]|head|header|hr|"
-    "html|i|iframe|img|input|li|link|main|meta|nav|ol|option|p|pre|s|script|section|select|small|span|strike|strong|style|"
-    "sub|sup|svg|table|tbody|td|textarea|tfoot|th|thead|title|tr|tt|u|ul|video"
+# short names in angle brackets are also ticker symbols and type parameters: these count when closed, or with attributes
+_SHORT_TAGS = (
+    "a|abbr|b|cite|code|dd|dl|dt|em|h[1-6]|hr|i|li|link|nav|ol|p|pre|s|small|sub|sup|td|th|title|tr|tt|u|ul"
+)
+_LONG_TAGS = (
+    "article|blockquote|body|br|button|center|div|font|footer|form|head|header|html|iframe|img|input|meta|"
+    "script|section|select|span|strike|strong|style|svg|table|tbody|textarea|tfoot|thead|video"
 )
 # bounded, so that a page of `<` takes no quadratic time
 _MARKUP = re.compile(
-    rf"""</(?:{_TAGS})\s{{0,9}}> | <(?:{_TAGS})(?:\s{{1,9}}[a-z-]{{1,30}}\s?=[^<>]{{0,500}})?\s{{0,9}}/?>
+    rf"""</(?:{_SHORT_TAGS}|{_LONG_TAGS})\s{{0,9}}>
+    | <(?:{_SHORT_TAGS}|{_LONG_TAGS})\s{{1,9}}[a-z-]{{1,30}}\s?=[^<>]{{0,500}}>
+    | <(?:{_LONG_TAGS})\s{{0,9}}/?>
     | <!-- | <!\[CDATA\[ | <\?xml\b | <!DOCTYPE\b | \{{\\rtf1?
     | &(?:nbsp|amp|lt|gt|quot|apos|mdash|ndash|hellip|[lr][sd]quo|\#\d{{2,6}}|\#x[0-9a-f]{{2,6}});
     | \[/(?:b|i|u|url|img|quote|code|size|color)\]""",
@@ -100,6 +108,8 @@ def normalise(text: str) -> str:
 
 def key_words(text: str) -> list[str]:
     """The words by which texts are compared: lower-cased, without punctuation and spacing."""
+    if text.isascii():
+        return text.encode().translate(_ASCII_WORDS).decode().split()  # the same, five times as fast
     return _WORD.findall(text.lower())
 
 
@@ -154,8 +164,8 @@ def _suspicious(name: str, text: str) -> list[Problem]:
 
 
 def _mojibake(name: str, text: str) -> list[Problem]:
-    from ftfy import fix_encoding  # noqa: PLC0415 - rows in plain ASCII do without
-    from ftfy.badness import is_bad  # noqa: PLC0415
+    from ftfy import fix_encoding
+    from ftfy.badness import is_bad
 
     if not is_bad(text):
         return []
@@ -184,7 +194,7 @@ def _too_long(document: str, limits: TextLimits) -> list[Problem]:
 
 def _is_first_line(document: str, summary_words: list[str]) -> bool:
     line, found, _ = document.partition("\n")
-    if not found:
+    if not found or len(line) > 500:
         return False
     words = key_words(line)
     return words == summary_words or key_words(_TITLE_LABEL.sub("", line)) == summary_words

@@ -1,8 +1,8 @@
 """The default corpus: docstrings of the locked environment and of the standard library.
 
-The packages are those that precis needs at run time, as their metadata says, so that the corpus is the same wherever
-the same versions are installed. Source files are parsed, never imported. A pair is a summary line after PEP 257 and
-what follows it. The group is the source file.
+The packages are those that precis needs at run time, as their metadata says, so that the corpus is the same
+wherever the same versions are installed. Source files are parsed, never imported. A pair is a summary line as in
+PEP 257 and what follows it. The group is the source file.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ _BUILD_FILES = re.compile(r"_sysconfigdata|config-\d")
 _NOISE = re.compile(
     r"""^[\w.]+\s*\(.*\)            # a signature
     | ^[^\w\s"'`*(\[<{$\\]          # a directive, a field, a rule, a doctest
-    | ^(?:alias\s+(?:for|of|to)|see\s+:|same\s+as\s+[`:]|auto-?generated|deprecated|doctest|copyright|licen[cs]e)\b
+    | ^(?:alias\s+(?:for|of|to)|see\s+:|same\s+as\s+[`:]|auto-?generated|deprecated|doctest)\b
+    | ^(?:copyright|licen[cs]e)\b
     | ^(?:parameters|args|arguments|returns?|examples?|notes?|raises|attributes|usage)\s*:*$
     | -\*-\s*coding
     """,

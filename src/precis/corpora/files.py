@@ -1,8 +1,8 @@
 """Corpora in files: JSON Lines, CSV, TSV or Parquet, plain, gzip or zstd, here or behind an fsspec URL.
 
-Text files are read line by line rather than by `datasets`: there one bad line refuses the whole file, a column that
-is missing becomes nulls without a word, and every file is first copied into a cache. Here a row that cannot be
-read has a problem of its own, and memory holds one row.
+Text files are read line by line rather than by `datasets`: there one bad line refuses the whole file, a missing
+column becomes nulls without a word, and every file is first copied into a cache. Here a row that cannot be read
+has a problem of its own, and memory holds one row.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -63,6 +63,7 @@ _SIGNATURES = {
     b"\xfe\xff": "UTF-16 text",
 }
 _EXPECTED = "expected .jsonl, .csv, .tsv (also with .gz or .zst after it) or .parquet"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PROBE_ROWS = 100  # if none of the first so many can be read, the file is something else
 _COLUMN_ROWS = 1_000  # if none of the first so many has a column, it is misspelt
 Result = TypeVar("Result")
@@ -87,7 +88,7 @@ class Retries:
 
 @dataclass(frozen=True)
 class CorpusFile:
-    """A file on this machine, the split that it holds (None: to be split), and its name in messages and ids."""
+    """A file, its name in messages and ids, and the split that it holds (None: to be split)."""
 
     path: Path
     name: str
@@ -110,7 +111,7 @@ class FilesReader:
     columns_seen: set[str] = field(default_factory=set)
 
     def read(self) -> Iterator[Article]:
-        """The rows in the order of the files' names; raises PrecisError for files that cannot be used at all."""
+        """The rows in the order of the files' names; raises PrecisError for a file that is no corpus."""
         for file in self._files():
             _check_content(file)
             self.checksums[file.name] = _sha256(file.path)
@@ -120,21 +121,21 @@ class FilesReader:
 
     def _files(self) -> list[CorpusFile]:
         if "://" in self.location and not self.location.startswith("file://"):
-            root = with_retries(lambda: self._fetch(), self.retries, self.location)
+            root = with_retries(self._fetch, self.retries, self.location)
         else:
             root = Path(self.location.removeprefix("file://"))
         return find_files(root, self.patterns)
 
     def _fetch(self) -> Path:
-        from fsspec.core import url_to_fs  # noqa: PLC0415 - takes 0.3 s, and local files do without
+        from fsspec.core import url_to_fs
 
         try:
             system, remote = url_to_fs(self.location)
         except (ImportError, ValueError) as error:
             scheme = urlsplit(self.location).scheme
             raise PrecisError(
-                f"corpus.files.path: {_without_secrets(self.location)} cannot be opened: {error}. Install what fsspec "
-                f"needs for {scheme}:// into .venv, or copy the files here and give their path"
+                f"corpus.files.path: {_without_secrets(self.location)} cannot be opened: {error}. Install what "
+                f"fsspec needs for {scheme}:// into .venv, or copy the files here and give their path"
             ) from error
         target = self.download_folder
         target.mkdir(parents=True, exist_ok=True)
@@ -175,9 +176,9 @@ def find_files(root: Path, patterns: Mapping[str, str | None]) -> list[CorpusFil
 
     Args:
         root: what corpus.files.path names.
-        patterns: for each split a glob below the folder, or None; with no pattern at all, files whose names begin
-            with train, validation (valid, val, dev) or test are these splits, and if there are none, all files
-            together are split.
+        patterns: for each split a glob below the folder, or None; without any, files whose names begin with
+            train, validation (valid, val, dev) or test are these splits, and if there are none, all files are
+            split together.
     """
     try:
         root.stat()
@@ -202,15 +203,15 @@ def find_files(root: Path, patterns: Mapping[str, str | None]) -> list[CorpusFil
     if not paths:
         there = sorted(path.name for path in root.iterdir())[:10]
         raise PrecisError(
-            f"corpus.files.path: {root}/ has no corpus in it ({', '.join(there) or 'it is empty'}); {_EXPECTED}. "
-            "Put files there, or choose another corpus.source"
+            f"corpus.files.path: {root}/ has no corpus in it ({', '.join(there) or 'it is empty'}); "
+            f"{_EXPECTED}. Put files there, or choose another corpus.source"
         )
     splits = {name: _split_by_name(name) for name in paths}
     if any(splits.values()) and not all(splits.values()):
         odd = sorted(name for name, split in splits.items() if split is None)
         raise PrecisError(
-            f"corpus.files.path: {root}/ has files for splits, and others besides: {', '.join(odd[:5])}. Remove them, "
-            "or say which is which with corpus.files.train, .validation and .test"
+            f"corpus.files.path: {root}/ has files for splits, and others besides: {', '.join(odd[:5])}. "
+            "Remove them, or say which is which with corpus.files.train, .validation and .test"
         )
     return [_corpus_file(paths[name], name, splits[name]) for name in sorted(paths)]
 
@@ -336,16 +337,13 @@ def _json_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
         if line is None:
             yield number, _too_long(limits)
             continue
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-            if line.lstrip().startswith(b"["):
-                raise PrecisError(
-                    f"{file.path} holds a JSON array; expected JSON Lines, one object a line "
-                    f"(`jq -c '.[]' {file.path.name}` makes them)"
-                )
-        if not line.strip():
-            continue  # a blank line is no row
-        yield number, _parse_json(line)
+        if number == 1 and line.lstrip(_BYTE_ORDER_MARK + b" \t").startswith(b"["):
+            raise PrecisError(
+                f"{file.path} holds a JSON array; expected JSON Lines, one object a line "
+                f"(`jq -c '.[]' {file.path.name}` makes them)"
+            )
+        if line.strip():  # a blank line is no row
+            yield number, _parse_json(line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line)
 
 
 def _parse_json(line: bytes) -> dict[str, Any] | str:
@@ -426,9 +424,8 @@ def _text_lines(file: CorpusFile, limits: Limits) -> Iterator[str]:
     for number, line in enumerate(_lines(file, limits), start=1):
         if line is None:
             raise PrecisError(f"{file.path}, line {number}: {_too_long(limits).partition(': ')[2]}")
-        if number == 1:
-            line = line.removeprefix(b"\xef\xbb\xbf")
-        yield line.decode("utf-8", "surrogateescape")
+        text = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
+        yield text.decode("utf-8", "surrogateescape")
 
 
 def _parquet_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
@@ -470,7 +467,7 @@ def _lines(file: CorpusFile, limits: Limits) -> Iterator[bytes | None]:
         raise
 
 
-def _opened(file: CorpusFile) -> IO[bytes]:
+def _opened(file: CorpusFile) -> io.BufferedIOBase:
     if file.compression == "gzip":
         return gzip.open(file.path, "rb")
     if file.compression == "zstd":
@@ -521,7 +518,8 @@ def _check_size(file: CorpusFile, total: int, packed: int, limits: Limits) -> No
         return
     if total > limits.decompressed_bytes:
         raise PrecisError(
-            f"{file.path} unpacks to more than {limits.decompressed_bytes:,} bytes (corpus.files.max_decompressed_bytes)"
+            f"{file.path} unpacks to more than {limits.decompressed_bytes:,} bytes "
+            "(corpus.files.max_decompressed_bytes)"
         )
     # small files of one repeated word are no bomb
     if total > 16 * limits.row_bytes and total > packed * limits.decompression_ratio:

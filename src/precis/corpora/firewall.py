@@ -1,7 +1,7 @@
 """All checks on all rows: what goes on, what is set aside, and the counts of both.
 
-Splits go through in the order test, validation, train, so that of two copies the one nearer to training is set
-aside: no row of the test set is dropped for being in another split.
+Splits go through in the order test, validation, train, so that of two copies the one nearer to training is
+set aside: no row of the test set is dropped for being in another split.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from precis.corpora.article import (
     SPLITS,
     parquet_writer,
     read_batches,
-    stable_hash,
 )
 from precis.corpora.checks import (
     CHECK_OF,
@@ -59,7 +58,7 @@ class Findings:
     set_aside: Counter[tuple[str, str]] = field(default_factory=Counter)
     """Rows by split and reason: with what is kept, these add up to what was read."""
     reported: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Problems by split and reason that only count, because of their check's action or because a row has several."""
+    """Problems by split and reason whose rows stay, because the check's action is to report."""
     examples: dict[str, list[dict[str, str]]] = field(default_factory=lambda: defaultdict(list))
     duplicates: dict[str, int] = field(default_factory=dict)
     """Rows of a split whose document an earlier row of the split has."""
@@ -88,7 +87,7 @@ class Findings:
         )
 
     def share(self, check: str) -> float:
-        """The rows that fail a check, of all rows; for leakage, of the rows of the held-out split that has most."""
+        """The rows that fail a check, of all rows; for leakage, of the held-out split that has most."""
         if check in ("leakage", "near_leakage"):
             copies = self.copies if check == "leakage" else self.near_copies
             return max((n / max(1, self.read[name.split("_")[0]]) for name, n in copies.items()), default=0.0)
@@ -124,7 +123,7 @@ class Firewall:
             quarantine = stack.enter_context(parquet_writer(folder / "quarantine.parquet", QUARANTINE_SCHEMA))
             digests: list[NDArray[np.uint32]] = []
             for split in ORDER:
-                keys[split] = array("Q")
+                keys[split] = array("q")
                 target = folder / f"{split}.parquet"
                 digests += self._sift_split(
                     split, raw / f"{split}.parquet", target, quarantine, keys, findings
@@ -281,21 +280,21 @@ class _Judge:
         row["references"] = [summary, *(text for text in references if text and text != summary)]
         problems += check_content(document, summary, document_words, summary_words, self._firewall.limits)
         if self._split == "train" and not problems:
-            key = stable_hash(" ".join(summary_words), "summary")
+            key = hash(" ".join(summary_words))
             self._summaries[key] += 1
             if self._summaries[key] > self._firewall.max_same_summary:
                 problems.append(Problem("boilerplate", f"{summary[:60]!r} once more"))
         return problems, document_words, summary_words
 
     def _repeated_id(self, row_id: str) -> Problem | None:
-        key = stable_hash(row_id, "id")
+        key = hash(row_id)  # 64 bits each, of a large corpus's ids
         if key in self._ids:
             return Problem("duplicate_id", "an earlier row has it")
         self._ids.add(key)
         return None
 
     def _copies(self, document_words: list[str], row_id: str) -> list[Problem]:
-        key = stable_hash(" ".join(document_words), "document")
+        key = hash(" ".join(document_words))  # compared within this process only
         self._keys.append(key)
         if self._split == "test":
             self._findings.test_ids.append(row_id)
@@ -311,7 +310,7 @@ class _Judge:
 
 
 def _count_copies(keys: Mapping[str, array[int]], findings: Findings) -> None:
-    documents = {split: np.frombuffer(keys[split], dtype=np.uint64) for split in ORDER}
+    documents = {split: np.frombuffer(keys[split], dtype=np.int64) for split in ORDER}
     elsewhere = np.zeros(len(documents["test"]), dtype=bool)
     for split, held_out in (("validation", "test"), ("train", "test"), ("train", "validation")):
         copied = np.isin(documents[held_out], documents[split])

@@ -30,7 +30,7 @@ class HubReader:
     retries: Retries
 
     def read(self) -> Iterator[Article]:
-        """The rows, split by split; raises PrecisError when the dataset is out of reach or has other columns."""
+        """The rows, split by split; raises PrecisError if the dataset is out of reach or has other columns."""
         local = Path(self.name).is_dir()
         if not local:
             _go_offline_if_unreachable()
@@ -51,8 +51,8 @@ class HubReader:
                 yield article
 
     def _load(self) -> Mapping[str, Any]:
-        import datasets  # noqa: PLC0415 - takes seconds, and the other sources do without
-        from datasets.exceptions import DatasetNotFoundError  # noqa: PLC0415
+        import datasets
+        from datasets.exceptions import DatasetNotFoundError
 
         datasets.disable_progress_bars()
         try:
@@ -87,9 +87,9 @@ def _unreachable(name: str, revision: str | None, error: BaseException) -> str:
     cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
     version = f" at revision {revision}" if revision else ""
     return (
-        f"corpus.hub.name: {name}{version} is neither in reach nor in the cache ({cache}): {_first_line(error)}. "
-        "Check the name and the network; or fetch the files elsewhere, put them into a folder, and set "
-        "corpus.source: files and corpus.files.path to it"
+        f"corpus.hub.name: {name}{version} is neither in reach nor in the cache ({cache}): "
+        f"{_first_line(error)}. Check the name and the network; or fetch the files elsewhere, put them into a "
+        "folder, and set corpus.source: files and corpus.files.path to it"
     )
 
 

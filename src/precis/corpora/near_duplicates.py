@@ -1,7 +1,7 @@
 """Texts that differ in a few words, by MinHash and locality-sensitive hashing.
 
-The similarity is Jaccard's, of the sets of word n-grams (shingles); `rensa` computes the MinHash digests. Two texts
-are compared only if one band of their digests is equal, and found similar if enough of all their hashes are.
+The similarity is Jaccard's, of the sets of word n-grams (shingles); `rensa` computes the MinHash digests. Two
+texts are compared only if one band of their digests is equal, and are similar if enough of all hashes are.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class NearDuplicateSearch:
     seed: int
 
     def digests(self, texts: Sequence[Sequence[str]]) -> NDArray[np.uint32]:
-        """A row of hashes for each text, given as `key_words`; a text shorter than a shingle is one shingle."""
+        """A row of hashes for each text, given as `key_words`; a text shorter than a shingle is one."""
         shingles = [list(self._shingles(words)) for words in texts]
         matrix = RMinHash.digest_matrix_from_token_sets(shingles, self.permutations, self.seed)
         return np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), self.permutations)
@@ -42,8 +42,8 @@ class NearDuplicateSearch:
     def earlier_copies(self, digests: NDArray[np.uint32]) -> NDArray[np.int64]:
         """For each row the first earlier row that is similar to it, -1 where none is.
 
-        Rows are compared in the order given, so that the first of several similar texts stays. The cost grows with
-        the rows, not with their pairs: bands are sorted, and a row is compared with few others of its band.
+        Of several similar texts the first one stays. The cost grows with the rows, not with their pairs: bands
+        are sorted, and a row is compared with few others of its band.
         """
         num_rows = len(digests)
         first = np.full(num_rows, num_rows, dtype=np.int64)

@@ -77,18 +77,16 @@ def _encoded_batches(
         source, extended, oovs, target = _Lists(), _Lists(), _Lists(), _Lists()
         rows = zip(batch.column("document").to_pylist(), batch.column("summary").to_pylist(), strict=True)
         for document, summary in rows:
-            words = tokenizer.words(document)[:source_max_length]
+            words = tokenizer.words(document, source_max_length)
             extended_ids, source_oovs = extend_source(words, target_vocabulary)
-            if shared:
-                size = len(target_vocabulary)
-                source.add([id_ if id_ < size else UNK_ID for id_ in extended_ids])
-            else:
-                source.add(source_vocabulary.ids(words))
             extended.add(extended_ids)
             oovs.add(source_oovs)
-            target_words = tokenizer.words(summary)[: target_max_length - 1]
+            if not shared:
+                source.add(source_vocabulary.ids(words))
+            target_words = tokenizer.words(summary, target_max_length - 1)
             target.add(extend_target(target_words, target_vocabulary, source_oovs))
-        arrays = [batch.column("id"), source.ids(), extended.ids(), oovs.texts(), target.ids()]
+        source_ids = extended.ids(len(target_vocabulary)) if shared else source.ids()
+        arrays = [batch.column("id"), source_ids, extended.ids(), oovs.texts(), target.ids()]
         yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
@@ -103,10 +101,12 @@ class _Lists:
         self._values.extend(values)  # type: ignore[arg-type]
         self._offsets.append(len(self._values))
 
-    def ids(self) -> pa.Array:
-        return pa.ListArray.from_arrays(
-            self._offset_array(), pa.array(np.array(self._values, dtype=np.int32))
-        )
+    def ids(self, end: int | None = None) -> pa.Array:
+        """As lists of numbers; those from `end` on become UNK_ID."""
+        values = np.array(self._values, dtype=np.int32)
+        if end is not None:
+            values[values >= end] = UNK_ID
+        return pa.ListArray.from_arrays(self._offset_array(), pa.array(values))
 
     def texts(self) -> pa.Array:
         return pa.ListArray.from_arrays(self._offset_array(), pa.array(self._values, pa.string()))

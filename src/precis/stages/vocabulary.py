@@ -91,9 +91,9 @@ def build_vocabularies(
         truncated = measured["splits"]["train"]["target_truncated_share"]
         if truncated > max_truncated_share:
             raise PrecisError(
-                f"encode.target_max_length: {target_max_length} cuts off {truncated:.1%} of the words of the training "
-                f"summaries, at most {max_truncated_share:.1%} may be (encode.max_truncated_share); set it to "
-                f"{measured['splits']['train']['target_length_p99'] + 1}, which cuts one summary in a hundred"
+                f"encode.target_max_length: {target_max_length} cuts off {truncated:.1%} of the words of the "
+                f"training summaries, at most {max_truncated_share:.1%} may be (encode.max_truncated_share); "
+                f"{measured['splits']['train']['target_length_p99'] + 1} would cut one summary in a hundred"
             )
     log.info("data/vocabulary: %d source words, %d target words", len(source), len(target))
     log.info("%s", measured["in_words"])

@@ -10,13 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 
 import regex
 
 JOINER = "\uffed"
 _LONGEST_CACHED_CHUNK = 40  # characters; longer ones are rare, and would fill the memory
+_MOST_CACHED_CHUNKS = 1 << 17
 _CHUNK = re.compile(r"\S+")  # as str.split has it; `regex` does not count U+001C-U+001F as white space
 _WORD = r"[\p{L}\p{M}\p{N}_]"
 _PIECE = regex.compile(rf"(?P<word>{_WORD}+(?:['’]{_WORD}+)*)|(?P<symbol>.)(?P=symbol)*", regex.DOTALL)
@@ -36,18 +36,19 @@ class Tokenizer:
 
     def __init__(self, lowercase: bool) -> None:
         self.lowercase = lowercase
-        self._split = _lowered_pieces if lowercase else _pieces
+        self._pieces = _Pieces(lowercase)
 
-    def words(self, text: str) -> list[str]:
-        """The tokens' texts alone: several times as fast as `tokens`."""
-        return list(chain.from_iterable(map(self._split, text.split())))
+    def words(self, text: str, max_words: int | None = None) -> list[str]:
+        """The texts of the first `max_words` tokens, or of all: several times as fast as `tokens`."""
+        chunks = text.split()[:max_words]  # each has a token at least
+        return list(islice(chain.from_iterable(map(self._pieces.__getitem__, chunks)), max_words))
 
     def tokens(self, text: str) -> list[Token]:
         """The tokens with the characters that they cover; together they cover all but white space."""
         tokens = []
         for chunk in _CHUNK.finditer(text):
             start = chunk.start()
-            for match, form in zip(_PIECE.finditer(chunk[0]), self._split(chunk[0]), strict=True):
+            for match, form in zip(_PIECE.finditer(chunk[0]), self._pieces[chunk[0]], strict=True):
                 tokens.append(Token(form, start + match.start(), start + match.end()))
         return tokens
 
@@ -86,14 +87,17 @@ def _split_chunk(chunk: str, lowercase: bool) -> tuple[str, ...]:
     return tuple(words)
 
 
-@lru_cache(maxsize=1 << 17)
-def _cached_split(chunk: str, lowercase: bool) -> tuple[str, ...]:
-    return _split_chunk(chunk, lowercase)
+class _Pieces(dict[str, tuple[str, ...]]):
+    """The tokens of what stands between white space; frequent ones are split once."""
 
+    def __init__(self, lowercase: bool) -> None:
+        super().__init__()
+        self._lowercase = lowercase
 
-def _pieces(chunk: str) -> tuple[str, ...]:
-    return _cached_split(chunk, False) if len(chunk) <= _LONGEST_CACHED_CHUNK else _split_chunk(chunk, False)
-
-
-def _lowered_pieces(chunk: str) -> tuple[str, ...]:
-    return _cached_split(chunk, True) if len(chunk) <= _LONGEST_CACHED_CHUNK else _split_chunk(chunk, True)
+    def __missing__(self, chunk: str) -> tuple[str, ...]:
+        words = _split_chunk(chunk, self._lowercase)
+        if len(chunk) <= _LONGEST_CACHED_CHUNK:
+            if len(self) >= _MOST_CACHED_CHUNKS:
+                self.clear()
+            self[chunk] = words
+        return words

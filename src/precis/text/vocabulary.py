@@ -22,7 +22,7 @@ class Vocabulary:
         self._words = [*SPECIAL_TOKENS, *words]
         self._counts = [0] * len(SPECIAL_TOKENS) + list(counts)
         self._surfaces = [*SPECIAL_TOKENS, *surfaces]
-        self._ids = {word: id_ for id_, word in enumerate(self._words)}
+        self._ids = _Ids((word, id_) for id_, word in enumerate(self._words))
         assert len(self._words) == len(self._counts) == len(self._surfaces) == len(self._ids)
 
     @classmethod
@@ -56,12 +56,11 @@ class Vocabulary:
 
     def id(self, word: str) -> int:
         """The word's id, UNK_ID if it has none."""
-        return self._ids.get(word, UNK_ID)
+        return self._ids[word]
 
     def ids(self, words: Iterable[str]) -> list[int]:
         """Every word's id, UNK_ID where it has none."""
-        get = self._ids.get
-        return [get(word, UNK_ID) for word in words]
+        return list(map(self._ids.__getitem__, words))
 
     def word(self, id_: int) -> str:
         """The word of an id."""
@@ -104,6 +103,13 @@ class Vocabulary:
         if len({row[0] for row in rows}.union(SPECIAL_TOKENS)) != len(rows) + len(SPECIAL_TOKENS):
             raise PrecisError(f"{path} is no vocabulary: it has a word twice; run `dvc repro vocabulary`")
         return cls([row[0] for row in rows], [int(row[1]) for row in rows], [row[2] for row in rows])
+
+
+class _Ids(dict[str, int]):
+    """Ids by word, UNK_ID for all others."""
+
+    def __missing__(self, word: str) -> int:
+        return UNK_ID
 
 
 def fold_case(written: Mapping[str, int], lowercase: bool) -> tuple[dict[str, int], dict[str, str]]:
