@@ -1,0 +1,180 @@
+import json
+import threading
+
+import numpy as np
+import pytest
+import torch
+from tiny_model import DECODING, DOCUMENTS, write_model
+
+from precis.errors import PrecisError
+from precis.serving.summarizer import Summarizer
+from precis.text.tokenizer import surface
+
+MODELS = ["encoder_decoder", "attention", "pointer"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def summarizer(request, tmp_path_factory):
+    return Summarizer.load(write_model(tmp_path_factory.mktemp("model"), request.param))
+
+
+@pytest.fixture(scope="module")
+def pointer(tmp_path_factory):
+    return Summarizer.load(write_model(tmp_path_factory.mktemp("model"), "pointer"))
+
+
+def many_documents(count: int) -> list[str]:
+    generator = np.random.default_rng(0)
+    words = " ".join(DOCUMENTS).split()
+    return [" ".join(generator.choice(words, size=generator.integers(1, 80))) for _ in range(count)]
+
+
+def test_every_copied_word_is_as_the_document_has_it(pointer):
+    documents = DOCUMENTS + many_documents(200)
+    copied = 0
+    for document, summary in zip(documents, pointer.summarize(documents), strict=True):
+        for token in summary.tokens:
+            assert summary.text[token.start : token.end] == token.text
+            if token.origin == "copied":
+                copied += 1
+                start, end = token.source
+                assert document[start:end] == token.text
+                assert document[start:end].lower() == surface(token.word)
+            else:
+                assert token.source is None
+    assert copied > 100
+
+
+def test_masses_add_up_to_the_probability(summarizer):
+    for summary in summarizer.summarize(DOCUMENTS + many_documents(50)):
+        for token in summary.tokens:
+            assert token.generated + token.copied == pytest.approx(token.probability, abs=1e-5)
+            assert 0 < token.probability <= 1 + 1e-6
+            assert sum(attended.weight for attended in token.attended) <= 1 + 1e-5
+
+
+def test_only_a_pointer_copies(summarizer):
+    for summary in summarizer.summarize(DOCUMENTS):
+        for token in summary.tokens:
+            if summarizer.model.name != "pointer":
+                assert token.copied == 0 and token.p_gen is None and token.origin != "copied"
+                assert token.word in summarizer.target_vocabulary
+            else:
+                assert 0 <= token.p_gen <= 1
+
+
+def test_words_that_are_nowhere_to_be_found_are_flagged(summarizer):
+    seen = set()
+    for document, summary in zip(DOCUMENTS, summarizer.summarize(DOCUMENTS, frequent_words=6), strict=True):
+        words = set(summarizer.words(document)[: summarizer.source_max_length])
+        for token in summary.tokens:
+            seen.add(token.origin)
+            id_ = summarizer.target_vocabulary.id(token.word)
+            flagged = token.word not in words and id_ >= 6
+            assert (token.origin == "unsupported") == (flagged and token.origin != "copied")
+    assert "unsupported" in seen
+    nothing = summarizer.summarize(DOCUMENTS, frequent_words=10**6)
+    assert all(token.origin != "unsupported" for summary in nothing for token in summary.tokens)
+
+
+def test_generated_words_are_written_as_they_usually_are(pointer):
+    vocabulary = pointer.target_vocabulary
+    for summary in pointer.summarize(many_documents(60)):
+        for token in summary.tokens:
+            if token.origin == "generated" and token.word in vocabulary and surface(token.word) == token.word:
+                assert token.text == vocabulary.surface(vocabulary.id(token.word))
+
+
+def test_the_batch_size_changes_nothing(summarizer):
+    documents = DOCUMENTS + many_documents(40)
+    together = summarizer.summarize(documents, batch_size=16)
+    alone = [summarizer.summarize(document)[0] for document in documents]
+    assert [summary.text for summary in together] == [summary.text for summary in alone]
+    np.testing.assert_allclose(
+        [summary.score for summary in together], [summary.score for summary in alone], atol=1e-4
+    )
+
+
+def test_a_document_without_words_gets_the_empty_summary(summarizer):
+    first, second = summarizer.summarize(["", " \n "])
+    assert first.text == second.text == "" and first.tokens == ()
+    assert summarizer.summarize([]) == []
+
+
+def test_alternatives_come_when_asked_for(pointer):
+    (summary,) = pointer.summarize(DOCUMENTS[0], n_best=3)
+    assert len(summary.alternatives) == 2
+    scores = [summary.score, *(alternative.score for alternative in summary.alternatives)]
+    assert scores == sorted(scores, reverse=True)
+    json.dumps(summary.as_dict())
+
+
+def test_banned_words_are_not_written(pointer):
+    documents = many_documents(30)
+    written = {word for summary in pointer.summarize(documents) for word in summary.words}
+    banned = sorted(written)[: len(written) // 2]
+    after = {word for summary in pointer.summarize(documents, banned_words=banned) for word in summary.words}
+    assert not after & set(banned)
+    assert any(word not in pointer.target_vocabulary for word in banned)  # words of the source alone, too
+
+
+def test_attention_is_kept_when_asked_for(pointer):
+    (summary,) = pointer.summarize(DOCUMENTS[0], keep_attention=True)
+    assert len(summary.attention) == len(summary.tokens)
+    for row in summary.attention:
+        assert len(row) == summary.num_source_words
+        assert sum(row) == pytest.approx(1, abs=1e-5)
+    assert pointer.summarize(DOCUMENTS[0])[0].attention is None
+
+
+def test_the_training_run_is_named(pointer, tmp_path):
+    assert pointer.summarize("one")[0].run_id == "r1"
+    directory = write_model(tmp_path, "pointer")
+    (summary,) = Summarizer.load(directory, run_id="r2", model_version="7").summarize("one")
+    assert (summary.run_id, summary.model_version) == ("r2", "7")
+
+
+def test_threads_do_not_disturb_each_other(pointer):
+    documents = many_documents(12)
+    expected = [summary.text for summary in pointer.summarize(documents)]
+    found: dict[int, list[str]] = {}
+
+    def work(number: int) -> None:
+        found[number] = [summary.text for summary in pointer.summarize(documents)]
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(texts == expected for texts in found.values()) and len(found) == 4
+
+
+def test_a_wrong_decoding_parameter_is_named(pointer):
+    with pytest.raises(PrecisError, match="no decoding parameter beamsize"):
+        pointer.summarize("one", beamsize=3)
+    with pytest.raises(PrecisError, match="n_best 9"):
+        pointer.summarize("one", n_best=9)
+
+
+def test_what_is_no_model_directory_is_refused(tmp_path):
+    with pytest.raises(PrecisError, match="text.json is missing"):
+        Summarizer.load(tmp_path)
+    (tmp_path / "text.json").write_text("{", encoding="utf-8")
+    with pytest.raises(PrecisError, match="cannot be read as JSON"):
+        Summarizer.load(tmp_path)
+    (tmp_path / "text.json").write_text(json.dumps({"lowercase": True, "decoding": DECODING}), encoding="utf-8")
+    with pytest.raises(PrecisError, match="lacks shared, source_max_length"):
+        Summarizer.load(tmp_path)
+
+
+def test_pointer_only_writes_words_of_the_document(tmp_path):
+    only = Summarizer.load(write_model(tmp_path, "pointer", generation="pointer_only"))
+    for document, summary in zip(DOCUMENTS, only.summarize(DOCUMENTS), strict=True):
+        assert set(summary.words) <= set(only.words(document))
+        assert all(token.origin == "copied" for token in summary.tokens)
