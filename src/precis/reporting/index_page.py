@@ -102,7 +102,13 @@ def _charts(systems: Sequence[System]) -> list[_Chart]:
 def _documents(systems: Sequence[System], scores: Sequence[ScoredRows], test: Path) -> list[DocumentReading]:
     chosen = worth_reading(scores[-1].of("rouge1"), DOCUMENTS_OF_A_KIND)
     why = {scores[-1].ids[place]: reason for place, reason in chosen}
-    texts = documents_by_id(test, set(why))
+    texts = find_documents(test, set(why))
+    missing = why.keys() - texts.keys()
+    if missing:
+        raise PrecisError(
+            f"{test} has no document {min(missing)!r} that a summary was written for: "
+            "run `dvc repro evaluate` again"
+        )
     shown = [system for system in systems if not system.is_baseline or system.name.startswith("lead")]
     rows = [(system.title, select_rows(system, set(why))) for system in reversed(shown)]
     return [
@@ -116,15 +122,8 @@ def _documents(systems: Sequence[System], scores: Sequence[ScoredRows], test: Pa
     ]
 
 
-def documents_by_id(test: Path, ids: set[str]) -> dict[str, str]:
-    """Some documents' texts; raises PrecisError when one of them is not in the file."""
-    texts = {
+def find_documents(test: Path, ids: set[str]) -> dict[str, str]:
+    """Texts of those of the documents that the file has, by id."""
+    return {
         row["id"]: row["document"] for window in read_rows(test, WINDOW) for row in window if row["id"] in ids
     }
-    missing = ids - texts.keys()
-    if missing:
-        raise PrecisError(
-            f"{test} has no document {min(missing)!r} that a summary was written for: "
-            "run `dvc repro evaluate` again"
-        )
-    return texts
