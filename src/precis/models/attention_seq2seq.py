@@ -16,6 +16,7 @@ from precis.models.encoder_decoder import generation_nll
 from precis.models.losses import TargetRows, collect_losses
 from precis.models.output import OutputLayer
 from precis.models.rnn import CELLS, CellState, SharedDropout
+from precis.models.segments import Segments
 from precis.models.source import Source, Target
 
 
@@ -104,7 +105,9 @@ class AttentionSeq2Seq(SummarizationModel):
 
     @override
     def encode(self, source: Source) -> Memory:
-        memory, states = self._read(self.embeddings.embed_source(source.ids.t()), source)
+        segments = Segments.of(source.lengths, source.ids.shape[1])
+        words = self.embeddings.embed_source(segments.pick(source.ids))
+        memory, states = self._read(words, segments, source.mask)
         return {**memory, **first_memory(states)}
 
     @override
@@ -135,8 +138,9 @@ class AttentionSeq2Seq(SummarizationModel):
 
     def decode_target(self, source: Source, target: Target) -> Decoded:
         """Run encoder and decoder with teacher forcing."""
-        source_words, target_words = self.embeddings(source, target)
-        memory, states = self._read(self.dropout(source_words), source)
+        segments = Segments.of(source.lengths, source.ids.shape[1])
+        source_words, target_words = self.embeddings(source, segments, target)
+        memory, states = self._read(self.dropout(source_words, segments), segments, source.mask)
         decoded: Decoded = self.decoder(self.dropout(target_words), states, memory, self.coverage_on)
         return decoded
 
@@ -156,8 +160,9 @@ class AttentionSeq2Seq(SummarizationModel):
         log_probs: Tensor = self.output(decoded.features, self.embeddings.target)
         return log_probs
 
-    def _read(self, words: Tensor, source: Source) -> tuple[Memory, list[CellState]]:
-        outputs, finals = self.encoder(words, source.lengths)
-        states = outputs.transpose(0, 1)  # (B, S, C)
-        keys = self.decoder.attention.project_keys(states)
-        return {"encoder_states": states, "keys": keys, "mask": source.mask}, self.bridge(finals)
+    def _read(self, words: Tensor, segments: Segments, mask: Tensor) -> tuple[Memory, list[CellState]]:
+        outputs, finals = self.encoder(words, segments)
+        states = segments.pad(outputs)  # (B, S, C)
+        keys = self.decoder.attention.project_keys(outputs)
+        keys = states if keys is outputs else segments.pad(keys)
+        return {"encoder_states": states, "keys": keys, "mask": mask}, self.bridge(finals)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from precis.models.source import PAD_ID, UNK_ID, Source, Target
+from precis.models.segments import Segments
+from precis.models.source import BOS_ID, PAD_ID, UNK_ID, Source, Target
 
 
 class WordEmbeddings(nn.Module):
@@ -27,17 +28,18 @@ class WordEmbeddings(nn.Module):
         self.source = None if shared else nn.Parameter(torch.randn(source_size, embedding_size) * 0.1)
         self.word_dropout = word_dropout
 
-    def forward(self, source: Source, target: Target) -> tuple[Tensor, Tensor]:
-        """Embedded source words (S, B, E) and target inputs (T, B, E), time-major as the layers want them."""
-        source_ids = self._drop_words(source.ids, source.mask).t()
-        target_inputs = target.inputs.clone()
-        target_inputs[:, 1:] = self._drop_words(target.inputs[:, 1:], target.inputs[:, 1:] != PAD_ID)
-        target_ids = target_inputs.t()
+    def forward(self, source: Source, segments: Segments, target: Target) -> tuple[Tensor, Tensor]:
+        """Embedded source words in the order of the segments (M, E), and target inputs (T, B, E), time-major."""
+        source_ids = segments.pick(self._drop_words(source.ids, source.mask))
+        target_ids = self._drop_words(
+            target.inputs, (target.inputs != PAD_ID) & (target.inputs != BOS_ID)
+        ).t()
         if self.source is not None:
             return embed(source_ids, self.source), embed(target_ids, self.target)
         # one look-up, so that the backward pass fills one gradient of the table's size instead of two
-        words = embed(torch.cat([source_ids, target_ids]), self.target)
-        return words[: len(source_ids)], words[len(source_ids) :]
+        words = embed(torch.cat([source_ids, target_ids.flatten()]), self.target)
+        source_words, target_words = torch.split(words, [len(source_ids), target_ids.numel()])
+        return source_words, target_words.view(*target_ids.shape, -1)
 
     def embed_source(self, ids: Tensor) -> Tensor:
         """Embedded source words, without dropout."""

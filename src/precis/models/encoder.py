@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from precis.models.rnn import CellState, SharedDropout, recurrent_layer
-from precis.models.rows import permute_rows, reversal
+from precis.models.rows import permute_rows
+from precis.models.segments import Segments
 
 
 class Encoder(nn.Module):
@@ -33,26 +34,26 @@ class Encoder(nn.Module):
         )
         self.dropout = SharedDropout(dropout)
 
-    def forward(self, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, list[CellState]]:
-        """Read a padded batch.
+    def forward(self, inputs: Tensor, segments: Segments) -> tuple[Tensor, list[CellState]]:
+        """Read a batch.
 
         Args:
-            inputs: embedded words, time-major, (S, B, E).
-            lengths: words of each row, (B,).
+            inputs: embedded words in the order of the segments, (M, E).
+            segments: of the batch.
 
         Returns:
-            encoder states (S, B, D*H), D directions, arbitrary but finite at padding; and for each layer
-            each row's own final state, both directions side by side, (B, D*H).
+            encoder states in the same order (M, D*H), D directions; and for each layer each row's own final
+            state, rows in their own order and both directions side by side, (B, D*H).
         """
-        order = reversal(lengths, inputs.shape[0]) if len(self.backwards) else None
         finals: list[CellState] = []
         for number, layer in enumerate(self.forwards):
             if number > 0:
-                inputs = self.dropout(inputs)
-            outputs, final = layer(inputs, None, lengths)
-            if order is not None:
-                back_outputs, back_final = self.backwards[number](permute_rows(inputs, order), None, lengths)
-                outputs = torch.cat([outputs, permute_rows(back_outputs, order)], dim=2)
+                inputs = self.dropout(inputs, segments)
+            outputs, final = layer.read(inputs, segments)  # type: ignore[operator]
+            if len(self.backwards):
+                backward = self.backwards[number]
+                back_outputs, back_final = backward.read(permute_rows(inputs, segments.reversal), segments)  # type: ignore[operator]
+                outputs = torch.cat([outputs, permute_rows(back_outputs, segments.reversal)], dim=1)
                 final = tuple(torch.cat(pair, dim=1) for pair in zip(final, back_final, strict=True))
             inputs = outputs
             finals.append(final)

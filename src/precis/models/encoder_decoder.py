@@ -16,6 +16,7 @@ from precis.models.encoder import Encoder
 from precis.models.losses import TargetRows, collect_losses, mixture_nll
 from precis.models.output import OutputLayer
 from precis.models.rnn import RecurrentStack, SharedDropout
+from precis.models.segments import Segments
 from precis.models.source import Source, Target
 
 
@@ -64,8 +65,9 @@ class EncoderDecoder(SummarizationModel):
 
     @override
     def training_loss(self, source: Source, target: Target) -> Losses:
-        source_words, target_words = self.embeddings(source, target)
-        _, finals = self.encoder(self.dropout(source_words), source.lengths)
+        segments = Segments.of(source.lengths, source.ids.shape[1])
+        source_words, target_words = self.embeddings(source, segments, target)
+        _, finals = self.encoder(self.dropout(source_words, segments), segments)
         summary = finals[-1][0]  # (B, C)
         repeated = summary.expand(target_words.shape[0], -1, -1)
         outputs = self.decoder(torch.cat([self.dropout(target_words), repeated], dim=2), None)
@@ -79,7 +81,8 @@ class EncoderDecoder(SummarizationModel):
 
     @override
     def encode(self, source: Source) -> Memory:
-        _, finals = self.encoder(self.embeddings.embed_source(source.ids.t()), source.lengths)
+        segments = Segments.of(source.lengths, source.ids.shape[1])
+        _, finals = self.encoder(self.embeddings.embed_source(segments.pick(source.ids)), segments)
         return {"summary": finals[-1][0]}
 
     @override

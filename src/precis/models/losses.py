@@ -48,7 +48,7 @@ class _MixtureNll(torch.autograd.Function):
         block_size = max(1, _MAX_LOGITS // vocabulary_size)
         for start in range(0, num_rows, block_size):
             rows = slice(start, start + block_size)
-            logits = torch.addmm(bias, readout[rows], weight.t()).float()
+            logits = torch.nn.functional.linear(readout[rows], weight, bias).float()
             known = targets[rows] >= 0
             columns = targets[rows].clamp(min=0)[:, None]
             highest = logits.amax(dim=1)

@@ -37,26 +37,10 @@ class _TakeRows(torch.autograd.Function):
         return grad.new_zeros(ctx.num_rows, *grad.shape[1:]).index_copy_(0, rows, grad), None
 
 
-def reversal(lengths: Tensor, num_steps: int) -> Tensor:
-    """The order that reverses each row within its length, for a flattened time-major tensor.
-
-    Args:
-        lengths: of the rows, (B,).
-        num_steps: S.
-
-    Returns:
-        (S*B,); applied twice it changes nothing; what lies past a row's length stays in place.
-    """
-    steps = torch.arange(num_steps, device=lengths.device)[:, None]  # (S, 1)
-    reversed_steps = torch.where(steps < lengths, lengths - 1 - steps, steps)  # (S, B)
-    batch_size = lengths.shape[0]
-    return (reversed_steps * batch_size + torch.arange(batch_size, device=lengths.device)).flatten()
-
-
 def permute_rows(x: Tensor, order: Tensor) -> Tensor:
-    """Reorder the rows of a time-major tensor (S, B, F) by an order (S*B,) that is its own inverse."""
-    flat: Tensor = _PermuteRows.apply(x.flatten(0, 1), order)  # type: ignore[no-untyped-call]
-    return flat.view(x.shape)
+    """x[order] for a (M, F) tensor and an order (M,) that is its own inverse."""
+    permuted: Tensor = _PermuteRows.apply(x, order)  # type: ignore[no-untyped-call]
+    return permuted
 
 
 def take_rows(x: Tensor, rows: Tensor) -> Tensor:
