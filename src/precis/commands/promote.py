@@ -93,16 +93,16 @@ def promote(
             )
         else:
             promotion.keep(client, name, candidate.number, reason=why, evidence=evidence)
-    _write_decision(
-        {
-            "event": event,
-            "reason": why,
-            "version": candidate.number,
-            "champion": expected,
-            "evidence": evidence,
-        }
-    )
-    print(as_markdown(decision, candidate.number, expected))
+    page = as_markdown(decision, candidate.number, expected)
+    values = {
+        "event": event,
+        "reason": why,
+        "version": candidate.number,
+        "champion": expected,
+        "evidence": evidence,
+    }
+    _write_decision(values, page)
+    print(page)
     if not decision.promote:
         raise typer.Exit(KEPT_EXIT)
 
@@ -211,6 +211,8 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:] + "."
 
 
-def _write_decision(values: dict[str, Any]) -> None:
+def _write_decision(values: dict[str, Any], page: str | None = None) -> None:
     with atomic_path(DECISION / "decision.json") as temporary:
         temporary.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    with atomic_path(DECISION / "decision.md") as temporary:
+        temporary.write_text(page or f"# No promotion\n\n{_sentence(values['reason'])}\n", encoding="utf-8")

@@ -128,13 +128,8 @@ def make_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    made = client.create_model_version(
-        name,
-        source,
-        run_id=run_id,
-        tags=tags,
-        model_id=source.removeprefix("models:/") or None,
-    )
+    model_id = source.removeprefix("models:/") if source.startswith("models:/") else None
+    made = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
     log.info("made version %s of %s", made.version, name)
     return _version(made)
 
