@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#2f6db3", "#d9822b", "#2c8c72", "#8a5fb0", "#b5495b", "#6b7280")
+COLOURS = ("#2f6db3", "#d9822b", "#2c8c72", "#8a5fb0", "#b5495b", "#6b7280", "#b8860b", "#4aa3c7")
 STYLE: Any = {
     "svg.hashsalt": "precis",  # else ids in the file are random
     "svg.fonttype": "none",
@@ -32,7 +32,7 @@ STYLE: Any = {
     "legend.frameon": False,
     "figure.facecolor": "white",
 }
-MOST_SOURCE_WORDS = 60  # of a heat map
+MOST_SOURCE_WORDS = 40  # of a heat map
 
 
 def loss_curves(histories: Mapping[str, Sequence[Mapping[str, str]]]) -> str | None:
@@ -102,7 +102,7 @@ def length_chart(ranges: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]
             )
         axes.set_ylim(bottom=0)
         axes.set_title("ROUGE-1 by length of the document (number of documents)")
-        axes.legend(ncols=3, fontsize=9)
+        axes.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
         return _svg(figure)
 
 

@@ -1,0 +1,243 @@
+import base64
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from precis.errors import PrecisError
+from precis.reporting.comparison import compare_systems, markdown
+from precis.reporting.differences import (
+    compare_documents,
+    comparison_page,
+    differing_words,
+    worst_first,
+)
+from precis.reporting.index_page import index_page
+from precis.reporting.reading import pieces, worth_reading
+from precis.reporting.systems import read_systems, scored_rows
+
+HOW = {"resamples": 200, "confidence": 0.95, "seed": 1}
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Checker(HTMLParser):
+    """Collects what a page loads and runs, and whether its tags close in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.loaded: list[str] = []
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attributes:
+            if name in ("src", "href", "srcset", "action", "data"):
+                self.loaded.append(value)
+            if name.startswith("on"):
+                self.handlers.append(name)
+
+    def handle_endtag(self, tag):
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+
+def checked(page: str) -> Checker:
+    checker = Checker()
+    checker.feed(page)
+    checker.close()
+    assert checker.open == []
+    return checker
+
+
+def index(reports: Path) -> str:
+    systems = read_systems(reports)
+    scores = [scored_rows(system) for system in systems]
+    comparisons = compare_systems(systems, scores, **HOW)
+    return index_page(systems, scores, comparisons, reports.parent / "test.parquet", confidence=0.95)
+
+
+def compare_page(reports: Path) -> str:
+    a, b = read_systems(reports)[-2:]
+    compared = compare_documents(a, b, **HOW)
+    chosen = worst_first(compared, 6)
+    documents = {row_id: "<script>x</script> text" for row_id in chosen}
+    return comparison_page(a, b, compared, documents, chosen=chosen, confidence=0.95)
+
+
+@pytest.mark.parametrize("make", [index, compare_page])
+def test_a_page_is_well_formed_and_loads_nothing(reports, make):
+    page = make(reports)
+    checker = checked(page)
+    assert all(url.startswith("data:image/svg+xml;base64,") for url in checker.loaded)
+    assert checker.tags.count("script") == 1
+    assert checker.handlers == []
+    assert not re.search(r"""(?:url\(|@import|https?://)""", re.sub(r'"data:[^"]*"', "", page))
+    assert 'name="viewport"' in page and "default-src 'none'" in page
+
+
+def test_the_page_has_every_system_and_its_numbers(reports):
+    page = index(reports)
+    for system in read_systems(reports):
+        assert system.title in page
+        assert f"{system.metrics['rouge1']:.2f}" in page
+    assert "rouge-score:x|y" in page
+
+
+def test_charts_are_inert_svg(reports):
+    for data in re.findall(r'"data:image/svg\+xml;base64,([^"]+)"', index(reports)):
+        svg = base64.b64decode(data).decode()
+        assert svg.lstrip().startswith("<?xml")
+        assert "<script" not in svg and "<svg onload" not in svg
+        assert "<dc:date>" not in svg
+
+
+def test_pages_are_the_same_bytes_every_time(reports):
+    assert index(reports) == index(reports)
+    assert compare_page(reports) == compare_page(reports)
+
+
+def test_the_markdown_table_has_baselines_first_and_the_best_model_last(reports):
+    systems = read_systems(reports)
+    assert [system.title for system in systems][0] == "lead-1"
+    text = markdown(systems, compare_systems(systems, [scored_rows(s) for s in systems], **HOW), 0.95)
+    table = [line for line in text.splitlines() if line.startswith("| ")]
+    assert table[0].startswith("| system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-Lsum | OOV recall |")
+    assert all(line.count("|") == table[0].count("|") for line in table[: 2 + len(systems)])
+    assert "Signature: `rouge-score:x|y`" in text
+    assert "attention: 50% of the words are rare words" in text  # the hint
+
+
+def test_lines_that_are_no_json_are_named(reports):
+    path = reports / "pointer" / "summaries.jsonl"
+    path.write_text(path.read_text() + "{\n")
+    with pytest.raises(PrecisError, match=r"summaries.jsonl, line 13, is no JSON"):
+        index(reports)
+    path.unlink()
+    with pytest.raises(PrecisError, match="not found: run `dvc repro evaluate`"):
+        index(reports)
+    shutil.rmtree(reports)
+    with pytest.raises(PrecisError, match="has no model's metrics.json"):
+        read_systems(reports)
+
+
+def test_pieces_give_the_summary_back():
+    row = {
+        "summary": "ab  c",
+        "tokens": [
+            {"text": "ab", "start": 0, "end": 2, "origin": "copied", "probability": 1.0},
+            {"text": "c", "start": 4, "end": 5, "origin": "generated", "probability": 0.5},
+        ],
+    }
+    assert "".join(piece.text for piece in pieces(row)) == row["summary"]
+    assert [piece.origin for piece in pieces(row)] == ["copied", None, "generated"]
+
+
+def test_differing_words_keep_both_texts_and_mark_what_changed():
+    old, new = differing_words("the cat sat on it", "the dog sat on it too")
+    assert "".join(piece.text for piece in old) == "the cat sat on it"
+    assert "".join(piece.text for piece in new) == "the dog sat on it too"
+    assert [piece.text.strip() for piece in old if piece.origin == "gone"] == ["cat", "it"]
+    assert [piece.text.strip() for piece in new if piece.origin == "new"] == ["dog", "it too"]
+    assert differing_words("", "") == ([], [])
+
+
+def test_the_worst_regressions_come_first(reports):
+    a, b = read_systems(reports)[-2:]
+    compared = compare_documents(a, b, **HOW)
+    chosen = worst_first(compared, 6)
+    changes = dict(zip(compared.ids, compared.changes["rouge1"], strict=True))
+    assert changes[chosen[0]] == min(changes.values())
+    losses = [changes[row_id] for row_id in chosen if changes[row_id] < 0]
+    assert losses == sorted(losses)
+    mean = sum(changes.values()) / len(changes)
+    assert compared.metrics["difference_rouge1"] == pytest.approx(mean)
+
+
+def test_the_best_typical_and_worst_documents_are_read():
+    import numpy as np
+
+    chosen = worth_reading(np.arange(30.0), 2)
+    assert [place for place, _ in chosen] == [29, 28, 14, 15, 0, 1]
+    assert len(worth_reading(np.zeros(1), 4)) == 1
+
+
+def chromium() -> str | None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def in_browser(page: str, directory: Path, width: int) -> str:
+    """The page's document after its scripts ran, as Chromium has it."""
+    file = directory / "page.html"
+    probe = (
+        "<script>addEventListener('load',()=>{const w=document.querySelector('.word[data-sources]');"
+        "if(w)w.dispatchEvent(new Event('mouseenter'));"
+        "document.body.dataset.report=JSON.stringify({title:document.title,"
+        "scroll:document.documentElement.scrollWidth,width:innerWidth,"
+        "marks:document.querySelectorAll('mark').length,"
+        "requests:performance.getEntriesByType('resource').filter(e=>!e.name.startsWith('data:')).length})})</script>"
+    )
+    # the probe is ours: the policy would rightly stop it
+    without_policy = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", page)
+    file.write_text(without_policy.replace("</body>", probe + "</body>"), encoding="utf-8")
+    command = [
+        chromium(),
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        f"--user-data-dir={directory / 'profile'}",
+        f"--window-size={width},900",
+        "--dump-dom",
+        file.as_uri(),
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    return result.stdout
+
+
+@pytest.mark.skipif(chromium() is None, reason="needs Chromium")
+@pytest.mark.parametrize("make", [index, compare_page])
+@pytest.mark.parametrize("width", [500, 1400])  # Chromium's window is never narrower than 500
+def test_in_chromium_text_stays_text_and_nothing_is_wider_than_the_window(reports, tmp_path, make, width):
+    dom = in_browser(make(reports), tmp_path, width)
+    report = json.loads(re.search(r'data-report="([^"]*)"', dom)[1].replace("&quot;", '"'))
+    assert report["title"].startswith("precis")  # the scripts in the documents would have changed it
+    assert report["requests"] == 0
+    assert report["scroll"] <= report["width"]
+    if make is index:
+        assert report["marks"] == 1  # pointing at a word marks its source
+
+
+@pytest.mark.skipif(chromium() is None, reason="needs Chromium")
+def test_the_pages_own_script_passes_its_policy(reports, tmp_path):
+    file = tmp_path / "page.html"
+    file.write_text(index(reports), encoding="utf-8")
+    result = subprocess.run(
+        [
+            chromium(),
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--enable-logging=stderr",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "--dump-dom",
+            file.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert "Content Security Policy" not in result.stderr
