@@ -29,6 +29,7 @@ DIGEST_TAG = "precis.digest"
 MODEL_TAG = "precis.model"
 FINGERPRINT_TAG = "precis.fingerprint"
 COMMIT_TAG = "precis.git_commit"
+FLOW_RUN_TAG = "precis.flow_run"
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from typing import Any
 from precis.files import atomic_path
 from precis.params import load_params
 from precis.registry.candidates import Candidate, best_candidate, read_candidates
+from precis.registry.lineage import LINEAGE_TAG, describe, seal
 from precis.registry.packaging import log_package, staged
 from precis.registry.versions import (
     CHALLENGER,
     COMMIT_TAG,
     DIGEST_TAG,
     FINGERPRINT_TAG,
+    FLOW_RUN_TAG,
     MODEL_TAG,
     Version,
     find_digest,
@@ -71,23 +73,26 @@ def register(
 def _make_version(
     client: Any, best: Candidate, package: Path, *, name: str, metric: str, digest: str, experiment: str
 ) -> Version:
-    tags = {
-        DIGEST_TAG: digest,
-        MODEL_TAG: best.model,
-        FINGERPRINT_TAG: best.fingerprint,
-        f"precis.{metric}": str(best.value),
-    }
     run = find_run(client, best.fingerprint)
     if run is None:
         log.warning(
             "MLflow has no run of %s: this version will not lead back to its training", best.directory
         )
-        run_id, where = None, experiment_id(client, experiment)
+        run_id, where, run_tags = None, experiment_id(client, experiment), {}
     else:
-        run_id, where = run.info.run_id, run.info.experiment_id
-        if "mlflow.source.git.commit" in run.data.tags:
-            tags[COMMIT_TAG] = run.data.tags["mlflow.source.git.commit"]
+        run_id, where, run_tags = run.info.run_id, run.info.experiment_id, run.data.tags
     uri = log_package(package, name=best.model, digest=digest, run_id=run_id, experiment_id=where)
+    chain = describe(Path.cwd(), best.model, fingerprint=best.fingerprint, run_tags=run_tags)
+    tags = {
+        DIGEST_TAG: digest,
+        MODEL_TAG: best.model,
+        FINGERPRINT_TAG: best.fingerprint,
+        LINEAGE_TAG: seal(client, uri, chain),
+        f"precis.{metric}": str(best.value),
+    }
+    for tag, key in ((COMMIT_TAG, "git_commit"), (FLOW_RUN_TAG, "flow_run")):
+        if chain[key]:
+            tags[tag] = chain[key]
     return make_version(client, name, source=uri, run_id=run_id, tags=tags)
 
 

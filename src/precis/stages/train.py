@@ -43,6 +43,7 @@ def train_model(name: str, params: Params) -> None:
     from precis.serving.summarizer import Summarizer
     from precis.text.vocabulary import Vocabulary
     from precis.training.checkpoints import training_fingerprint
+    from precis.training.lineage import lineage_tags
     from precis.training.progress import write_history
     from precis.training.run import train
     from precis.training.tracking import (
@@ -96,7 +97,7 @@ def train_model(name: str, params: Params) -> None:
             name=f"{name} {group[:6]}",
             fingerprint=fingerprint,
             params={"name": name, **flatten(params.model_dump(mode="json"))},
-            tags={"precis.model": name, "precis.pipeline": group, **git_tags()},
+            tags={"precis.model": name, "precis.pipeline": group, **git_tags(), **lineage_tags()},
             datasets=[
                 DatasetRecord(
                     "training",

@@ -1,0 +1,36 @@
+"""Recompute where a model came from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from precis.params import load_params
+
+
+def verify(
+    uri: Annotated[
+        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, or a summary's file")
+    ],
+) -> None:
+    """Check every link from a model to its data that can be recomputed here; exit 1 at the first that fails."""
+    from precis.registry.lineage import resolve, verify
+    from precis.training.tracking import configure
+
+    client = configure()
+    version = resolve(client, uri, load_params().registry.name)
+    print(f"{version.name} version {version.number}")
+    num_unchecked = 0
+    for link in verify(client, version, Path.cwd()):
+        print(f"  {link.state:<9}  {link.name}: {link.detail}")
+        if link.state == "failed":
+            typer.echo(f"error: the chain of {version.uri} breaks at {link.name}: {link.detail}", err=True)
+            raise typer.Exit(1)
+        num_unchecked += link.state == "unchecked"
+    print(
+        "all links hold"
+        if not num_unchecked
+        else f"all links hold that can be checked here; {num_unchecked} cannot"
+    )

@@ -1,0 +1,402 @@
+"""The chain from a served summary to the bytes it came from: written once, walked and recomputed later.
+
+summary → version → package → run → commit → what each stage read and wrote → rows of the corpus.
+
+`register` writes it from dvc.lock, so a stage whose result came from DVC's cache still leads to the run that
+did the work: the run is found by the fingerprint in the model directory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from precis.errors import PrecisError
+from precis.registry.dvc_lock import (
+    StageRecord,
+    cache_directory,
+    cached_files,
+    damaged,
+    md5_of,
+    read_lock,
+    upstream_of,
+)
+from precis.registry.manifest import file_digest
+from precis.registry.packaging import unpacked
+from precis.registry.versions import Version, all_versions, find_alias, get_version
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+LINEAGE_FILE = "lineage.json"
+LINEAGE_TAG = "precis.lineage_sha256"
+FINGERPRINT_TAG = "precis.fingerprint"
+COMMIT_TAG = "mlflow.source.git.commit"
+State = Literal["ok", "failed", "unchecked"]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link of the chain after it was checked.
+
+    Attributes:
+        name: what it connects, for instance "package" or "data/encoded".
+        state: `unchecked` when what it takes is not on this machine.
+        detail: what was compared, or what is wrong.
+    """
+
+    name: str
+    state: State
+    detail: str
+
+
+def describe(root: Path, model: str, *, fingerprint: str, run_tags: dict[str, str]) -> dict[str, Any]:
+    """The chain below a model directory, as dvc.lock and the training run have it."""
+    try:
+        lock = read_lock(root)
+    except PrecisError:
+        lock = {}  # a model that DVC did not make has a shorter chain
+    stages = upstream_of(lock, f"evaluate@{model}")
+    constraints = root / "constraints.txt"
+    return {
+        "format": 1,
+        "model": model,
+        "fingerprint": fingerprint,
+        "git_commit": run_tags.get(COMMIT_TAG),
+        "git_dirty": run_tags.get("precis.git_dirty"),
+        "git_diff_sha256": run_tags.get("precis.git_diff_sha256") or None,
+        "flow_run": run_tags.get("precis.flow_run"),
+        "dvc_experiment": run_tags.get("precis.dvc_experiment"),
+        "environment_sha256": file_digest(constraints) if constraints.is_file() else None,
+        "stages": [
+            {
+                "name": stage.name,
+                "deps": dict(stage.deps),
+                "outs": dict(stage.outs),
+                "params": {file: dict(values) for file, values in stage.params.items()},
+            }
+            for stage in stages
+        ],
+    }
+
+
+def seal(client: MlflowClient, model_uri: str, lineage: dict[str, Any]) -> str:
+    """Put the chain beside the packaged model; gives the digest that the registry keeps."""
+    text = json.dumps(lineage, indent=2, sort_keys=True) + "\n"
+    with tempfile.TemporaryDirectory(prefix="precis-lineage-") as folder:
+        path = Path(folder) / LINEAGE_FILE
+        path.write_text(text, encoding="utf-8")
+        client.log_model_artifact(model_uri.removeprefix("models:/"), str(path))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def resolve(client: MlflowClient, uri: str, name: str) -> Version:
+    """The version that a person means.
+
+    Args:
+        client: of the registry.
+        uri: models:/NAME@ALIAS, models:/NAME/NUMBER, NUMBER, ALIAS, runs:/ID, a run's id, or a file with a
+            summary as the service or `precis summarize` gives it.
+        name: of the registered model, where `uri` does not say.
+    """
+    if match := re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", uri):
+        name, alias, number = match.groups()
+        if number is not None:
+            return get_version(client, name, int(number))
+        return _of_alias(client, name, alias)
+    if uri.isdigit():
+        return get_version(client, name, int(uri))
+    if match := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})(?:/.*)?", uri):
+        return _of_run(client, name, match[1])
+    if Path(uri).is_file():
+        return _of_summary(client, name, Path(uri))
+    return _of_alias(client, name, uri.removeprefix("@"))
+
+
+def _of_alias(client: MlflowClient, name: str, alias: str) -> Version:
+    version = find_alias(client, name, alias)
+    if version is None:
+        raise PrecisError(
+            f"nothing is called {name}@{alias}: expected models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID or a "
+            "file with a summary"
+        )
+    return version
+
+
+def _of_run(client: MlflowClient, name: str, run_id: str) -> Version:
+    found = [version for version in all_versions(client, name) if version.run_id == run_id]
+    if not found:
+        raise PrecisError(
+            f"no version of {name} was made from run {run_id}: only registered models can be traced"
+        )
+    return found[-1]
+
+
+def _of_summary(client: MlflowClient, name: str, path: Path) -> Version:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
+        number, run_id = summary.get("model_version"), summary.get("run_id")
+    except (OSError, ValueError, IndexError, AttributeError) as error:
+        raise PrecisError(f"{path} is no summary in JSON ({error})") from error
+    if number is not None:
+        return get_version(client, name, int(number))
+    if run_id is not None:
+        return _of_run(client, name, str(run_id))
+    raise PrecisError(f"{path} does not say which model wrote it: expected model_version or run_id in it")
+
+
+def read_lineage(version: Version) -> tuple[dict[str, Any], str]:
+    """The sealed chain of a version and the digest of its file."""
+    from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
+
+    with tempfile.TemporaryDirectory(prefix="precis-lineage-") as folder:
+        try:
+            path = Path(download_artifacts(artifact_uri=f"{version.uri}/{LINEAGE_FILE}", dst_path=folder))
+            return json.loads(path.read_text(encoding="utf-8")), file_digest(path)
+        except (MlflowException, OSError) as error:
+            raise PrecisError(
+                f"{version.uri} has no {LINEAGE_FILE}: it was not made by `register`"
+            ) from error
+        except ValueError as error:
+            raise PrecisError(f"{LINEAGE_FILE} of {version.uri} is damaged ({error})") from error
+
+
+def verify(client: MlflowClient, version: Version, root: Path) -> Iterator[Link]:
+    """Recompute every link that can be, from the version down to the source."""
+    try:
+        lineage, digest = read_lineage(version)
+        expected = version.tags.get(LINEAGE_TAG)
+        if digest != expected:
+            yield Link(
+                "lineage", "failed", f"SHA-256 of {LINEAGE_FILE} is {digest}, the registry says {expected}"
+            )
+            return
+        yield Link("lineage", "ok", f"{LINEAGE_FILE} is as it was sealed")
+    except PrecisError as error:
+        yield Link("lineage", "failed", str(error))
+        return
+    stages = {entry["name"]: StageRecord(**entry) for entry in lineage["stages"]}
+    yield from _package(version, lineage, stages, root)
+    yield from _run(client, version, lineage, stages)
+    yield from _commit(lineage, root)
+    yield from _data(lineage, stages, root)
+    yield _environment(lineage, root)
+    flow_run = lineage["flow_run"]
+    yield (
+        Link("flow run", "unchecked", flow_run)
+        if flow_run
+        else Link("flow run", "ok", "none: started by hand")
+    )
+
+
+def _package(
+    version: Version, lineage: dict[str, Any], stages: dict[str, StageRecord], root: Path
+) -> Iterator[Link]:
+    try:
+        with unpacked(version.uri, digest=version.digest) as directory:
+            run = json.loads((directory / "run.json").read_text(encoding="utf-8"))
+            found = {path.name: md5_of(path) for path in directory.iterdir() if path.is_file()}
+    except PrecisError as error:
+        yield Link("package", "failed", str(error))
+        return
+    yield Link("package", "ok", f"{len(found)} files match the manifest and the registry")
+    yield from _weights(found, lineage, stages, root)
+    if run.get("fingerprint") != lineage["fingerprint"]:
+        yield Link(
+            "package", "failed", f"it is of training {run.get('fingerprint')}, not {lineage['fingerprint']}"
+        )
+
+
+def _weights(
+    packaged: dict[str, str], lineage: dict[str, Any], stages: dict[str, StageRecord], root: Path
+) -> Iterator[Link]:
+    """The package's files are those that the training stage wrote, as DVC has them listed."""
+    train = stages.get(f"train@{lineage['model']}")
+    out = f"models/{lineage['model']}"
+    if train is None or out not in train.outs:
+        return
+    listed = cached_files(cache_directory(root), out, train.outs[out])
+    if listed is None:
+        yield Link("weights", "unchecked", f"{train.outs[out]} is not in DVC's cache: `dvc pull` may have it")
+        return
+    written = {file.path.removeprefix(f"{out}/"): file.md5 for file in listed[1:]}
+    # register puts the decoding settings of the evaluation into text.json
+    other = [name for name in written if name != "text.json" and packaged.get(name) != written[name]]
+    if other:
+        yield Link("weights", "failed", f"not what {train.name} wrote: {', '.join(other)}")
+    else:
+        yield Link("weights", "ok", f"what {train.name} wrote")
+
+
+def _run(
+    client: MlflowClient, version: Version, lineage: dict[str, Any], stages: dict[str, StageRecord]
+) -> Iterator[Link]:
+    from mlflow.exceptions import MlflowException
+
+    if version.run_id is None:
+        yield Link(
+            "run", "failed", "the version belongs to no training run: the record was lost before it was made"
+        )
+        return
+    try:
+        run = client.get_run(version.run_id)
+    except MlflowException as error:
+        yield Link("run", "failed", f"MLflow has no run {version.run_id} ({error})")
+        return
+    fingerprint = run.data.tags.get(FINGERPRINT_TAG)
+    if fingerprint != lineage["fingerprint"]:
+        yield Link(
+            "run",
+            "failed",
+            f"run {version.run_id} is of training {fingerprint}, not {lineage['fingerprint']}",
+        )
+        return
+    train = stages.get(f"train@{lineage['model']}")
+    inputs = run.inputs.dataset_inputs if run.inputs is not None else []
+    read = {json.loads(one.dataset.source)["path"]: one.dataset.digest for one in inputs}
+    for path, digest in read.items():
+        if train is not None and train.deps.get(path, digest) != digest:
+            yield Link("run", "failed", f"it read {path} with MD5 {digest}, dvc.lock said {train.deps[path]}")
+            return
+    yield Link("run", "ok", f"{run.info.run_name} ({version.run_id}), {len(read)} data sets")
+
+
+def _commit(lineage: dict[str, Any], root: Path) -> Iterator[Link]:
+    commit = lineage["git_commit"]
+    if commit is None:
+        yield Link("commit", "unchecked", "the training was not under git")
+        return
+    known = subprocess.run(
+        ["git", "-C", str(root), "cat-file", "-e", f"{commit}^{{commit}}"], capture_output=True, check=False
+    )
+    if known.returncode != 0:
+        yield Link("commit", "failed", f"git does not know commit {commit}")
+    elif lineage["git_dirty"] == "yes":
+        yield Link(
+            "commit", "ok", f"{commit}, with uncommitted changes (SHA-256 {lineage['git_diff_sha256']})"
+        )
+    else:
+        yield Link("commit", "ok", commit)
+
+
+def _data(lineage: dict[str, Any], stages: dict[str, StageRecord], root: Path) -> Iterator[Link]:
+    """What each stage read and wrote, in the working copy where that is of the same state, and in DVC's cache."""
+    if not stages:
+        yield Link("data", "unchecked", "DVC did not make this model")
+        return
+    made = {path for stage in stages.values() for path in stage.outs}
+    try:
+        current = {path: md5 for stage in read_lock(root).values() for path, md5 in stage.outs.items()}
+        cache = cache_directory(root)
+    except PrecisError as error:
+        yield Link("data", "failed", str(error))
+        return
+    for stage in reversed(list(stages.values())):
+        for path, md5 in stage.deps.items():
+            if not any(path == out or path.startswith(out + "/") for out in made):
+                yield _source(path, md5, lineage, root)
+        for path, md5 in stage.outs.items():
+            yield _output(stage.name, path, md5, root, cache, is_current=current.get(path) == md5)
+
+
+def _output(stage: str, path: str, md5: str, root: Path, cache: Path, *, is_current: bool) -> Link:
+    where = f"{stage}: {path}"
+    seen = []
+    if is_current and (root / path).exists():
+        found = md5_of(root / path)
+        if found != md5:
+            return Link(where, "failed", f"MD5 in the working copy is {found}, dvc.lock has {md5}")
+        seen.append("the working copy")
+    files = cached_files(cache, path, md5)
+    if files is not None:
+        problems = damaged(files)
+        if problems:
+            return Link(where, "failed", "; ".join(problems))
+        seen.append("DVC's cache")
+    if not seen:
+        return Link(where, "unchecked", f"{md5} is not on this machine: `dvc pull` may have it")
+    return Link(where, "ok", f"{md5} in {' and '.join(seen)}")
+
+
+def _source(path: str, md5: str, lineage: dict[str, Any], root: Path) -> Link:
+    """Something that no stage made: code, which git has, or the user's files."""
+    if (root / path).exists() and md5_of(root / path) == md5:
+        return Link(path, "ok", f"{md5} in the working copy")
+    commit = lineage["git_commit"]
+    if commit is not None and lineage["git_dirty"] != "yes":
+        found = _md5_in_git(commit, path, root)
+        if found == md5:
+            return Link(path, "ok", f"{md5} in commit {commit[:12]}")
+        if found is not None:
+            return Link(path, "failed", f"MD5 in commit {commit[:12]} is {found}, dvc.lock had {md5}")
+    return Link(path, "unchecked", f"{md5} is not what the working copy has now")
+
+
+def _md5_in_git(commit: str, path: str, root: Path) -> str | None:
+    listed = subprocess.run(
+        ["git", "-C", str(root), "ls-tree", "-r", "-z", "--name-only", commit, "--", path],
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    names = [name for name in listed.stdout.split("\0") if name]
+    if not names:
+        return None
+    digests = {}
+    for name in names:
+        blob = subprocess.run(
+            ["git", "-C", str(root), "show", f"{commit}:{name}"], capture_output=True, check=True
+        )
+        digests[name] = hashlib.md5(blob.stdout, usedforsecurity=False).hexdigest()
+    if names == [path]:
+        return digests[path]
+    listing = [{"md5": digests[name], "relpath": os.path.relpath(name, path)} for name in names]
+    listing.sort(key=lambda entry: entry["relpath"])
+    return (
+        hashlib.md5(json.dumps(listing, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    )
+
+
+def _environment(lineage: dict[str, Any], root: Path) -> Link:
+    expected, constraints = lineage["environment_sha256"], root / "constraints.txt"
+    if expected is None or not constraints.is_file():
+        return Link("environment", "unchecked", "no constraints.txt")
+    if file_digest(constraints) == expected:
+        return Link("environment", "ok", "constraints.txt is the one of the training")
+    return Link(
+        "environment", "unchecked", "constraints.txt has changed since: other packages may be installed"
+    )
+
+
+def rows_of(lineage: dict[str, Any], root: Path) -> dict[str, int]:
+    """Rows of each split that the model came from, where the working copy has them in that state."""
+    import pyarrow.parquet as pq
+
+    download = next((stage for stage in lineage["stages"] if stage["name"] == "download"), None)
+    if download is None:
+        return {}
+    return {
+        path.stem: int(pq.read_metadata(path).num_rows)
+        for out in download["outs"]
+        for path in sorted((root / out).glob("*.parquet"))
+    }
+
+
+def row_of(document_id: str, root: Path) -> dict[str, Any] | None:
+    """A row of the raw corpus by its id, with its split; None if there is none."""
+    import pyarrow.parquet as pq
+
+    for path in sorted((root / "data/raw").glob("*.parquet")):
+        found = pq.read_table(path, filters=[("id", "==", document_id)]).to_pylist()
+        if found:
+            return {"split": path.stem, **found[0]}
+    return None
