@@ -1,0 +1,1 @@
+"""Train small, fast, private summarizers on your own documents."""

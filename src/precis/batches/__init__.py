@@ -1,0 +1,1 @@
+"""The encoded corpus on disk and in batches."""

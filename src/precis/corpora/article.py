@@ -74,5 +74,5 @@ def parquet_writer(path: str | Path, schema: pa.Schema) -> pq.ParquetWriter:
 
 def read_batches(path: str | Path, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of one of our own files, a few at a time."""
-    with pq.ParquetFile(str(path)) as file:
+    with pq.ParquetFile(str(path), pre_buffer=False) as file:  # the buffer would hold the whole file
         yield from file.iter_batches(batch_size=MAX_BATCH_ROWS, columns=columns)

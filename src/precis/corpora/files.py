@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import os
+import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -276,6 +277,9 @@ def _corpus_file(path: Path, name: str, split: str | None) -> CorpusFile:
 def _check_content(file: CorpusFile) -> None:
     """Compare the first bytes with what the name promises."""
     try:
+        if not stat.S_ISREG(file.path.stat().st_mode):
+            # opening a pipe would wait for ever
+            raise PrecisError(f"{file.path} is no ordinary file")
         with file.path.open("rb") as stream:
             start = stream.read(16)
     except OSError as error:
@@ -431,7 +435,7 @@ def _text_lines(file: CorpusFile, limits: Limits) -> Iterator[str]:
 def _parquet_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
     number = 0
     try:
-        with pq.ParquetFile(str(file.path)) as parquet:
+        with pq.ParquetFile(str(file.path), pre_buffer=False) as parquet:
             for batch in parquet.iter_batches(batch_size=256):
                 for row in batch.to_pylist():
                     number += 1
@@ -522,7 +526,7 @@ def _check_size(file: CorpusFile, total: int, packed: int, limits: Limits) -> No
             "(corpus.files.max_decompressed_bytes)"
         )
     # small files of one repeated word are no bomb
-    if total > 16 * limits.row_bytes and total > packed * limits.decompression_ratio:
+    if total > 4 * limits.row_bytes and total > packed * limits.decompression_ratio:
         raise PrecisError(
             f"{file.path} unpacks to more than {limits.decompression_ratio} times its size "
             "(corpus.files.max_decompression_ratio): it looks made to fill the disk"

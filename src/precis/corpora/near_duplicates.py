@@ -39,20 +39,31 @@ class NearDuplicateSearch:
             return iter([" ".join(words)])
         return map(" ".join, zip(*(words[start:] for start in range(self.shingle_words)), strict=False))
 
-    def earlier_copies(self, digests: NDArray[np.uint32]) -> NDArray[np.int64]:
+    def band_keys(self, digests: NDArray[np.uint32]) -> NDArray[np.uint64]:
+        """One number for each band of each row: equal where the band's hashes are."""
+        bands = digests.reshape(len(digests), self.bands, -1)
+        keys = np.zeros(bands.shape[:2], dtype=np.uint64)
+        for hashes in np.moveaxis(bands, 2, 0):
+            keys = (keys ^ hashes) * np.uint64(0x9E3779B97F4A7C15)
+            keys ^= keys >> np.uint64(29)
+        return keys
+
+    def earlier_copies(self, digests: NDArray[np.uint32], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
         """For each row the first earlier row that is similar to it, -1 where none is.
 
         Of several similar texts the first one stays. The cost grows with the rows, not with their pairs: bands
         are sorted, and a row is compared with few others of its band.
+
+        Args:
+            digests: a row of hashes for each text; only those that have a band in common are looked at, so that
+                they may stay on disk.
+            keys: their `band_keys`.
         """
-        num_rows = len(digests)
+        num_rows = len(keys)
         first = np.full(num_rows, num_rows, dtype=np.int64)
-        band_rows = self.permutations // self.bands
-        for band in range(self.bands):
-            columns = np.ascontiguousarray(digests[:, band * band_rows : (band + 1) * band_rows])
-            keys = _mixed(columns)
-            order = np.argsort(keys, kind="stable")
-            ordered = keys[order]
+        for band in keys.T:
+            order = np.argsort(band, kind="stable")
+            ordered = band[order]
             for distance in range(1, min(_MOST_COMPARED, num_rows - 1) + 1):
                 same = np.flatnonzero(ordered[distance:] == ordered[:-distance])
                 if not len(same):
@@ -70,12 +81,3 @@ class NearDuplicateSearch:
             some = slice(start, start + 10_000)
             equal = digests[earlier[some]] == digests[later[some]]
             yield equal.mean(axis=1) >= self.min_similarity
-
-
-def _mixed(columns: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    """One number for each row of hashes."""
-    keys = np.zeros(len(columns), dtype=np.uint64)
-    for column in columns.T:
-        keys = (keys ^ column) * np.uint64(0x9E3779B97F4A7C15)
-        keys ^= keys >> np.uint64(29)
-    return keys

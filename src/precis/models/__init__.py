@@ -1,0 +1,1 @@
+"""The three models, their layers and their losses. Knows nothing of the rest of precis."""

@@ -1,0 +1,1 @@
+"""Models as versions in the MLflow registry, and which of them answers."""

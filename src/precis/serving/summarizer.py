@@ -21,6 +21,13 @@ from precis.errors import PrecisError
 from precis.models.base import SummarizationModel
 from precis.models.source import Source
 from precis.models.storage import load_model
+from precis.serving.batch_decoder import (
+    BatchDecoder,
+    EightBits,
+    Shortlist,
+    output_owner,
+    pack_output,
+)
 from precis.serving.summary import Attended, OriginName, Summary, SummaryToken
 from precis.text.source_oovs import extend_source, words_of
 from precis.text.tokenizer import JOINER, Token, Tokenizer, surface
@@ -44,7 +51,7 @@ DECODING_KEYS = {
     "banned_words",
     "frequent_words",
 }
-OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity"}
+OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity", "shortlist", "int8"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Summarizer:
         self.decoding = dict(decoding)
         self.run_id = run_id
         self.model_version = model_version
+        self._eight_bits: EightBits | None = None
 
     @classmethod
     def load(
@@ -236,11 +244,29 @@ class Summarizer:
         banned = None
         if how["banned_words"]:
             banned = _padded([self._ids(how["banned_words"], document) for document in batch])
+        settings = self._beam_settings(how)
+        size = len(self.target_vocabulary)
         with torch.inference_mode():
             memory = self.model.encode(source)
-            return beam_search(
-                self.model, memory, source.extended_ids, self._beam_settings(how), SPECIAL, banned
+            if not how.get("shortlist") or output_owner(self.model) is None:
+                decoder = BatchDecoder(self.model, None, self._packed() if how.get("int8") else None)
+                return beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
+            shortlist = Shortlist.of_batch(source.extended_ids, size, how["shortlist"])
+            found = beam_search(
+                BatchDecoder(self.model, shortlist),
+                memory,
+                shortlist.places(source.extended_ids),
+                settings,
+                SPECIAL,
+                None if banned is None else shortlist.places(banned),
             )
+        return [[replace(one, ids=shortlist.ids(one.ids)) for one in of_document] for of_document in found]
+
+    def _packed(self) -> EightBits | None:
+        """The output matrix in eight bits, made when it is first asked for."""
+        if self._eight_bits is None:
+            self._eight_bits = pack_output(self.model)
+        return self._eight_bits
 
     def _ids(self, words: Sequence[str], document: _Document) -> list[int]:
         """Extended ids of those of the words that a summary of the document could have."""

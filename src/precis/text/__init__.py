@@ -1,0 +1,1 @@
+"""Words and ids: the tokenizer, the vocabulary, source OOVs. No torch."""

@@ -1,0 +1,1 @@
+"""The Lightning system, its checkpoints, and the record of a run in MLflow."""

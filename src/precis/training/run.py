@@ -139,6 +139,7 @@ def train(
         num_sanity_val_steps=0,
         deterministic=True,
         logger=RecordLogger(record),
+        log_every_n_steps=1,
         callbacks=[
             TrainingLoss(log_every_updates),
             LogLines(name, updates_per_epoch=data.updates_per_epoch, num_updates=num_updates),
