@@ -27,7 +27,10 @@ class See2017Port(nn.Module):
         self.w_h, self.w_s = nn.Linear(width, width, bias=False), nn.Linear(width, width)
         self.w_c, self.v = nn.Linear(1, width, bias=False), nn.Linear(width, 1, bias=False)
         self.gate = nn.Linear(2 * width + embedding_size, 1)
-        self.out1, self.out2 = nn.Linear(width + hidden_size, hidden_size), nn.Linear(hidden_size, vocabulary_size)
+        self.out1, self.out2 = (
+            nn.Linear(width + hidden_size, hidden_size),
+            nn.Linear(hidden_size, vocabulary_size),
+        )
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Mean over the rows of the mean over their steps of -log P(w), plus the coverage loss."""

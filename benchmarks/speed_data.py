@@ -74,7 +74,9 @@ def synthetic_pairs(number: int, seed: int) -> list[Pair]:
         totals.append(total)
     pairs = []
     for _ in range(number):
-        source = generator.choices(words, cum_weights=totals, k=max(5, int(generator.lognormvariate(4.5, 0.9))))
+        source = generator.choices(
+            words, cum_weights=totals, k=max(5, int(generator.lognormvariate(4.5, 0.9)))
+        )
         length = max(1, min(40, int(generator.lognormvariate(1.5, 0.6))))
         fresh = generator.choices(words, cum_weights=totals, k=length)
         target = [generator.choice(source) if generator.random() < 0.5 else word for word in fresh]
@@ -105,7 +107,10 @@ def tensors(workload: Workload) -> list[dict[str, torch.Tensor]]:
     """Each batch as source_ids, extended_ids (B, S), lengths (B,), target_inputs, extended target_ids (B, T)."""
     ids = {word: number for number, word in enumerate(workload.words, start=4)}
     size = workload.sizes.vocabulary
-    return [_collate([_encode(source, target, ids, size) for source, target in batch]) for batch in workload.batches]
+    return [
+        _collate([_encode(source, target, ids, size) for source, target in batch])
+        for batch in workload.batches
+    ]
 
 
 def _encode(

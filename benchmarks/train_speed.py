@@ -27,9 +27,7 @@ from speed_data import Sizes, Workload, make_workload, read_pairs, synthetic_pai
 
 HERE = Path(__file__).resolve().parent
 WORK = HERE.parent / ".work" / "benchmarks"
-OPENNMT_EXTRAS = (
-    "configargparse pyyaml six rapidfuzz sacrebleu pyahocorasick pyonmttok ctranslate2 tensorboard flask waitress"
-)
+OPENNMT_EXTRAS = "configargparse pyyaml six rapidfuzz sacrebleu pyahocorasick pyonmttok ctranslate2 tensorboard flask waitress"
 
 COMPARISONS = [  # precis, peer, least ratio asked for
     ("precis:general+copy", "opennmt:general+copy", 2.5),
@@ -110,8 +108,12 @@ def flops(workload: Workload, first: int, number: int, side: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="JSON Lines with document and summary; without: drawn by chance")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--corpus", type=Path, help="JSON Lines with document and summary; without: drawn by chance"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--updates", type=int, default=12, help="of each side in a round")
     parser.add_argument("--warm-up", type=int, default=4, help="updates before the first round")
@@ -119,7 +121,9 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=20_000)
     parser.add_argument("--hidden", type=int, default=128, help="of one direction")
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--pool", type=int, default=4_000, help="rows sorted by length at a time; the batch size: none")
+    parser.add_argument(
+        "--pool", type=int, default=4_000, help="rows sorted by length at a time; the batch size: none"
+    )
     parser.add_argument("--only", default="", help="comparisons whose names hold this text")
     arguments = parser.parse_args()
 
@@ -173,7 +177,9 @@ def main() -> None:
         pairs_of_rounds = zip(sides[ours].rounds, sides[peer].rounds, strict=True)
         ratios = sorted(mine["speed"] / theirs["speed"] for mine, theirs in pairs_of_rounds)
         verdict = "" if least is None else f"{least}: {'yes' if statistics.median(ratios) >= least else 'NO'}"
-        print(f"| {ours} | {peer} | {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) | {verdict} |")
+        print(
+            f"| {ours} | {peer} | {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) | {verdict} |"
+        )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def in_segments(x, segments):
 def test_each_row_ends_in_the_state_that_it_has_alone(cell):
     torch.manual_seed(1)
     layer = recurrent_layer(cell, 5, 7)
-    x, mask = padded(LENGTHS, 5)
+    x, _ = padded(LENGTHS, 5)
     segments = Segments.of(torch.tensor(LENGTHS), x.shape[1])
     flat, state = layer.read(in_segments(x, segments), segments)
     outputs = segments.pad(flat)
@@ -89,7 +89,7 @@ def test_one_step_at_a_time_equals_the_fused_call(cell, num_layers):
 def test_the_encoder_reads_a_row_alike_alone_and_in_any_batch(cell, num_layers, bidirectional):
     torch.manual_seed(4)
     encoder = Encoder(cell, 5, 3, num_layers, bidirectional, dropout=0.5).eval()
-    x, mask = padded(LENGTHS, 5)
+    x, _ = padded(LENGTHS, 5)
     segments = Segments.of(torch.tensor(LENGTHS), x.shape[1])
     flat, finals = encoder(in_segments(x, segments), segments)
     states = segments.pad(flat)
@@ -149,5 +149,5 @@ def test_shared_dropout_drops_the_same_features_at_every_step_of_a_row():
 
 
 def test_a_cell_that_there_is_not_is_named():
-    with pytest.raises(PrecisError, match="'qrnn'.*gru, lstm, rnn"):
+    with pytest.raises(PrecisError, match=r"'qrnn'.*gru, lstm, rnn"):
         recurrent_layer("qrnn", 1, 1)

@@ -48,7 +48,9 @@ class _MixtureNll(torch.autograd.Function):
         block_size = max(1, _MAX_LOGITS // vocabulary_size)
         for start in range(0, num_rows, block_size):
             rows = slice(start, start + block_size)
-            logits = torch.nn.functional.linear(readout[rows], weight, bias).float()
+            logits = torch.nn.functional.linear(readout[rows], weight, bias)
+            is_half = logits.dtype in (torch.float16, torch.bfloat16)
+            logits = logits.float() if is_half else logits
             known = targets[rows] >= 0
             columns = targets[rows].clamp(min=0)[:, None]
             highest = logits.amax(dim=1)
@@ -72,6 +74,9 @@ class _MixtureNll(torch.autograd.Function):
             grad_gen[rows] = -(1 - smoothing) * row_weight * share
             grad_copied[rows] = -(1 - smoothing) * row_weight * (1 - share)
             # gradient by the logits: scale * exps + grad_gen at the target, less the smoothing
+            if is_half:  # as probabilities: a sum of exponentials may be outside of float16
+                exps /= sums[:, None]
+                sums = torch.ones_like(sums)
             scale = row_weight * ((1 - smoothing) * share + smoothing) / sums
             at_target = torch.where(scale > 0, grad_gen[rows] / scale, 0.0)
             exps.scatter_add_(1, columns, at_target[:, None])
