@@ -53,19 +53,21 @@ def trace(
 
 
 def _lines(chain: dict[str, Any]) -> list[str]:
+    from precis.registry.lineage import has_changes
+
     version = chain["version"]
     lines = []
     if "document" in chain:
         document = chain["document"]
         lines.append(f"summary     {document['summary']!r} of document {document['row']['id']}")
-    dirty = f", with uncommitted changes {chain['git_diff_sha256']}" if chain["git_dirty"] == "yes" else ""
+    dirty = f", with uncommitted changes {chain['git_diff_sha256']}" if has_changes(chain) else ""
     lines += [
         f"version     {version['name']} {version['number']}, a {chain['model']} model, files {version['digest']}",
         f"run         {chain['run'] or 'not on record'}, training {chain['fingerprint']}",
         f"commit      {chain['git_commit'] or 'not under git'}{dirty}",
         f"environment constraints.txt {chain['environment_sha256'] or 'not on record'}",
     ]
-    for stage in chain["stages"]:
+    for stage in reversed(chain["stages"]):
         outs = ", ".join(f"{path} {md5}" for path, md5 in stage["outs"].items())
         lines.append(f"{stage['name']:<11} wrote {outs}")
     if chain["rows"]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -49,20 +50,19 @@ def read_lock(root: Path) -> dict[str, StageRecord]:
 
 
 def upstream_of(lock: Mapping[str, StageRecord], name: str) -> list[StageRecord]:
-    """The stage and every stage that made something it came from, that one first."""
-    found: list[StageRecord] = []
-    waiting = [name]
+    """The stage and every stage that made something it came from, each after those it came from."""
+    before: dict[str, list[str]] = {}
+    waiting = [name] if name in lock else []
     while waiting:
-        stage = lock.get(waiting.pop(0))
-        if stage is None or stage in found:
-            continue
-        found.append(stage)
-        waiting += [
-            other.name
-            for other in lock.values()
-            if any(_covers(out, dep) for out in other.outs for dep in stage.deps)
-        ]
-    return found
+        stage = lock[waiting.pop()]
+        if stage.name not in before:
+            before[stage.name] = sorted(
+                other.name
+                for other in lock.values()
+                if other is not stage and any(_covers(out, dep) for out in other.outs for dep in stage.deps)
+            )
+            waiting += before[stage.name]
+    return [lock[found] for found in TopologicalSorter(before).static_order()]
 
 
 def _covers(out: str, dep: str) -> bool:

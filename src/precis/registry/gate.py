@@ -107,14 +107,6 @@ def decide(
     notes: list[str] = []
     if champion is None:
         checks = [_gain(challenger.rouge, lead_rouge, lead_name, thresholds)]
-        for name, values, margin in (
-            ("empty summaries", challenger.empty, thresholds.max_empty_increase),
-            ("repetition", challenger.repetition, thresholds.max_repetition_increase),
-        ):
-            share = float(values.mean())
-            checks.append(
-                Check(name, share <= margin, f"{share:.2%}, at most {margin:.2%} for a first champion")
-            )
     else:
         if refusal := _incomparable(challenger, champion, lead_rouge):
             return Decision(False, "refused: " + refusal, (Check("same test set", False, refusal),))

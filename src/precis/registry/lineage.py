@@ -280,12 +280,19 @@ def _commit(lineage: dict[str, Any], root: Path) -> Iterator[Link]:
     )
     if known.returncode != 0:
         yield Link("commit", "failed", f"git does not know commit {commit}")
-    elif lineage["git_dirty"] == "yes":
+    elif has_changes(lineage):
         yield Link(
             "commit", "ok", f"{commit}, with uncommitted changes (SHA-256 {lineage['git_diff_sha256']})"
         )
     else:
         yield Link("commit", "ok", commit)
+
+
+def has_changes(lineage: dict[str, Any]) -> bool:
+    """Whether tracked files differed from the commit; files that git did not know are not counted."""
+    return bool(
+        lineage["git_dirty"] == "yes" and lineage["git_diff_sha256"] != hashlib.sha256(b"").hexdigest()
+    )
 
 
 def _data(lineage: dict[str, Any], stages: dict[str, StageRecord], root: Path) -> Iterator[Link]:
@@ -300,10 +307,21 @@ def _data(lineage: dict[str, Any], stages: dict[str, StageRecord], root: Path) -
     except PrecisError as error:
         yield Link("data", "failed", str(error))
         return
-    for stage in reversed(list(stages.values())):
-        for path, md5 in stage.deps.items():
-            if not any(path == out or path.startswith(out + "/") for out in made):
-                yield _source(path, md5, lineage, root)
+    # code and other files that no stage made: many, so that those that hold are told in one line
+    holding = 0
+    sources = {path: md5 for stage in stages.values() for path, md5 in stage.deps.items()}
+    for path, md5 in sources.items():
+        if any(path == out or path.startswith(out + "/") for out in made):
+            continue
+        link = _source(path, md5, lineage, root)
+        if link.state == "ok":
+            holding += 1
+        else:
+            yield link
+    yield Link(
+        "sources", "ok", f"{holding} files and folders of code, pins and given data are what dvc.lock had"
+    )
+    for stage in stages.values():
         for path, md5 in stage.outs.items():
             yield _output(stage.name, path, md5, root, cache, is_current=current.get(path) == md5)
 
@@ -332,7 +350,7 @@ def _source(path: str, md5: str, lineage: dict[str, Any], root: Path) -> Link:
     if (root / path).exists() and md5_of(root / path) == md5:
         return Link(path, "ok", f"{md5} in the working copy")
     commit = lineage["git_commit"]
-    if commit is not None and lineage["git_dirty"] != "yes":
+    if commit is not None and not has_changes(lineage):
         found = _md5_in_git(commit, path, root)
         if found == md5:
             return Link(path, "ok", f"{md5} in commit {commit[:12]}")
