@@ -6,13 +6,14 @@ set aside: no row of the test set is dropped for being in another split.
 
 from __future__ import annotations
 
+import tempfile
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -121,16 +122,13 @@ class Firewall:
         keys: dict[str, array[int]] = {}
         with ExitStack() as stack:
             quarantine = stack.enter_context(parquet_writer(folder / "quarantine.parquet", QUARANTINE_SCHEMA))
-            digests: list[NDArray[np.uint32]] = []
+            digests = _Digests(stack.enter_context(tempfile.TemporaryFile(dir=folder)), self.search)
             for split in ORDER:
                 keys[split] = array("q")
-                target = folder / f"{split}.parquet"
-                digests += self._sift_split(
-                    split, raw / f"{split}.parquet", target, quarantine, keys, findings
-                )
+                self._sift_split(split, raw, folder, quarantine, keys, digests, findings)
             _count_copies(keys, findings)
             if self.search is not None:
-                self._drop_near_duplicates(folder, np.concatenate(digests), quarantine, findings)
+                self._drop_near_duplicates(folder, digests.earlier_copies(), quarantine, findings)
         for split in ORDER:
             findings.kept[split] = pq.read_metadata(str(folder / f"{split}.parquet")).num_rows
         return findings
@@ -138,32 +136,29 @@ class Firewall:
     def _sift_split(
         self,
         split: str,
-        source: Path,
-        target: Path,
+        raw: Path,
+        folder: Path,
         quarantine: pq.ParquetWriter,
         keys: Mapping[str, array[int]],
+        digests: _Digests,
         findings: Findings,
-    ) -> Iterator[NDArray[np.uint32]]:
+    ) -> None:
         judge = _Judge(self, split, keys, findings)
         findings.document_words[split], findings.summary_words[split] = array("L"), array("L")
-        with parquet_writer(target, PREPARED_SCHEMA) as writer:
-            for batch in read_batches(source):
+        with parquet_writer(folder / f"{split}.parquet", PREPARED_SCHEMA) as writer:
+            for batch in read_batches(raw / f"{split}.parquet"):
                 kept, aside, words = judge.sort(batch.to_pydict(), batch.num_rows)
                 findings.read[split] += batch.num_rows
                 if kept:
                     writer.write_batch(_to_batch(kept, PREPARED_SCHEMA))
-                    if self.search is not None:
-                        yield self.search.digests(words)
+                    digests.add(words)
                 if aside:
                     quarantine.write_batch(_to_batch(aside, QUARANTINE_SCHEMA))
-        yield np.empty((0, self.search.permutations if self.search else 0), dtype=np.uint32)
 
     def _drop_near_duplicates(
-        self, folder: Path, digests: NDArray[np.uint32], quarantine: pq.ParquetWriter, findings: Findings
+        self, folder: Path, earlier: NDArray[np.int64], quarantine: pq.ParquetWriter, findings: Findings
     ) -> None:
         """Set aside rows that are almost those of a split nearer to the test set, or of train itself."""
-        assert self.search is not None
-        earlier = self.search.earlier_copies(digests)
         sizes = [len(findings.document_words[split]) for split in ORDER]
         ends = np.cumsum([0, *sizes])
         origins = np.searchsorted(ends[1:], earlier, side="right")  # the split where the earlier copy is
@@ -216,6 +211,33 @@ class Firewall:
         rest.replace(path)
         for lengths in (findings.document_words, findings.summary_words):
             lengths[split] = array("L", np.frombuffer(lengths[split], dtype="L")[keep].tolist())
+
+
+class _Digests:
+    """The MinHash digests of the rows kept so far: on disk, in memory only their bands."""
+
+    def __init__(self, file: IO[bytes], search: NearDuplicateSearch | None) -> None:
+        self._file = file
+        self._search = search
+        self._band_keys: list[NDArray[np.uint64]] = []
+
+    def add(self, documents: list[list[str]]) -> None:
+        """Take some more rows, given as key words."""
+        if self._search is not None:
+            digests = self._search.digests(documents)
+            self._band_keys.append(self._search.band_keys(digests))
+            self._file.write(digests.tobytes())
+
+    def earlier_copies(self) -> NDArray[np.int64]:
+        """For each row the first earlier row that is nearly the same, -1 where none is."""
+        assert self._search is not None
+        self._file.flush()
+        if not self._band_keys:
+            return np.empty(0, dtype=np.int64)
+        keys = np.concatenate(self._band_keys)
+        self._band_keys.clear()
+        shape = (len(keys), self._search.permutations)
+        return self._search.earlier_copies(np.memmap(self._file, np.uint32, "r", shape=shape), keys)
 
 
 class _Judge:
