@@ -72,4 +72,4 @@ constraints: set-up ## choose the pinned versions anew
 
 .PHONY: clean
 clean: ## remove what the pipeline made; the cache of DVC and the record of MLflow stay
-	rm -rf data/raw data/prepared data/vocabulary data/encoded models reports .work
+	git clean -fdX data models reports .work

@@ -22,9 +22,9 @@ def test_the_first_run_runs_every_stage_once(finished_project):
 
 def test_the_comparison_has_baselines_and_models_with_intervals(finished_project):
     table = (finished_project.folder / "reports" / "comparison.md").read_text()
-    for name in ("lead", *MODELS):
-        (row,) = [line for line in table.splitlines() if line.startswith(f"| {name}")]
-        assert "[" in row, "an interval"
+    rows = [line for line in table.splitlines() if "[" in line]
+    for name in ("lead-1", *MODELS):
+        assert any(row.startswith(f"| {name} |") for row in rows), "a row with intervals"
     assert "rouge-score:" in table, "the signature"
 
 
@@ -37,8 +37,7 @@ def test_only_the_pointer_writes_words_outside_its_vocabulary(finished_project):
 def test_when_nothing_changed_nothing_runs_and_nothing_is_left_to_commit_but_the_lock(finished_project):
     assert finished_project.repro() == []
     assert "up to date" in finished_project.run("dvc", "status").stdout
-    changed = finished_project.run("git", "status", "--porcelain").stdout.split()
-    assert set(changed) <= {"??", "dvc.lock", "M"}, changed
+    assert finished_project.run("git", "status", "--porcelain").stdout.split() == ["??", "dvc.lock"]
 
 
 def test_mlflow_has_one_finished_run_for_each_model_in_one_group(finished_project):
@@ -118,4 +117,4 @@ def test_the_same_seed_gives_the_same_bytes(finished_project):
 def test_dvc_exp_run_takes_a_parameter_from_the_command_line(finished_project):
     done = finished_project.run("dvc", "exp", "run", "-S", "decoding.beam_size=3", "evaluate@encoder_decoder")
     assert "Running stage 'evaluate@encoder_decoder'" in done.stdout
-    assert "train@" not in done.stdout
+    assert "Running stage 'train@" not in done.stdout
