@@ -62,6 +62,12 @@ def stages(root: Path = ROOT) -> list[str]:
     return list(TopologicalSorter(before).static_order())
 
 
+def changed_stages(root: Path = ROOT) -> list[str]:
+    """The stages that DVC would run now."""
+    status = json.loads(_dvc(root, "status", "--json"))
+    return sorted(name for name, reasons in status.items() if reasons)
+
+
 def _dvc(root: Path, *arguments: str) -> str:
     done = subprocess.run(
         [*dvc_command(), *arguments], cwd=root, env=environment(), capture_output=True, text=True, check=False

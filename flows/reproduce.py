@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 # Prefect reads these when it is imported. Its temporary server takes up to 35 s on a busy machine.
@@ -33,23 +34,29 @@ def bring_up_to_date(stage: str, repository: Path, lock: int) -> None:
     pipeline.run_stage(stage, get_run_logger().info, root=repository, lock=lock)
 
 
-@flow(name="reproduce", flow_run_name="reproduce-{repository.name}")
+@flow(name="reproduce")
 def reproduce(repository: Path = pipeline.ROOT) -> None:
     """Bring every stage up to date and show the results."""
-    bring_all_up_to_date(repository)
+    name_flow_run()
+    with pipeline.pipeline_lock(repository) as lock:
+        for sentence in pipeline.repair(repository):
+            get_run_logger().warning("repaired: %s", sentence)
+        bring_all_up_to_date(repository, lock)
     publish_comparison(repository)
 
 
-def bring_all_up_to_date(repository: Path) -> None:
-    """Every stage in DVC's order; the first that fails ends it."""
-    # the training run notes which flow run it belongs to
+def name_flow_run() -> None:
+    """Let training runs and promotions note which flow run started them."""
     os.environ["PRECIS_FLOW_RUN_ID"] = flow_run.id or ""
-    with pipeline.pipeline_lock(repository) as lock:
-        for stage in pipeline.stages(repository):
-            delays = RETRY_DELAYS if stage in NETWORK_STAGES else []
-            bring_up_to_date.with_options(retries=len(delays), retry_delay_seconds=delays)(
-                stage, repository, lock
-            )
+
+
+def bring_all_up_to_date(repository: Path, lock: int) -> None:
+    """Every stage in DVC's order; the first that fails ends it."""
+    for stage in pipeline.stages(repository):
+        delays = RETRY_DELAYS if stage in NETWORK_STAGES else []
+        bring_up_to_date.with_options(retries=len(delays), retry_delay_seconds=delays)(
+            stage, repository, lock
+        )
 
 
 def publish_comparison(repository: Path) -> None:
@@ -63,22 +70,26 @@ def publish_comparison(repository: Path) -> None:
         )
 
 
-def main() -> int:
-    """Run the flow; the exit code says whether all stages are up to date."""
+def run_from_command_line(flow_to_run: Callable[[], object], script: Path) -> int:
+    """Run a flow in a process of its own; the exit code says whether it came to its end.
+
+    Ctrl-C in a terminal must not reach Prefect's temporary server before the flow has told it the end.
+    """
     if "--supervised" not in sys.argv[1:]:
-        # Ctrl-C in a terminal must not reach Prefect's temporary server before the flow has told it the end
-        return pipeline.supervise([sys.executable, __file__, "--supervised"], Path.cwd(), leader_first=True)
+        return pipeline.supervise(
+            [sys.executable, str(script), "--supervised"], Path.cwd(), leader_first=True
+        )
     pipeline.end_with_parent()
     try:
-        reproduce()
+        flow_to_run()
     except (pipeline.StageFailedError, pipeline.BusyError, pipeline.LockFileConflictError) as error:
         print(f"error: {error}", file=sys.stderr)
         return pipeline.BUSY_EXIT if isinstance(error, pipeline.BusyError) else 1
     except KeyboardInterrupt:
-        print("interrupted: `make flow` goes on where it stopped", file=sys.stderr)
+        print("interrupted: the next run goes on where this one stopped", file=sys.stderr)
         return 130
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_from_command_line(reproduce, Path(__file__)))

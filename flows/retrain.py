@@ -1,0 +1,132 @@
+"""Retraining on a schedule: look for new data, reproduce, let the gate decide, tell people.
+
+    python flows/retrain.py
+
+Stops early when nothing changed. One retraining at a time: the deployment's concurrency limit, and the
+pipeline's lock, which the kernel frees if everything is killed. A cancelled or timed-out run ends the training
+with time for a checkpoint; the next run goes on from there.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import reproduce as reproducing  # sets Prefect's environment, so it comes before prefect
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+import pipeline
+
+KEPT_EXIT = 3  # of `precis promote`: the champion stays
+TIMEOUT_SECONDS = 12 * 3600.0
+
+
+@flow(name="retrain", timeout_seconds=TIMEOUT_SECONDS)
+def retrain(
+    repository: Path = pipeline.ROOT, promote: bool = True, notification_block: str | None = None
+) -> State[Any]:
+    """Bring everything up to date with the source, and promote the new model if the gate lets it pass.
+
+    Args:
+        repository: root of the working copy.
+        promote: False only says what the gate would decide.
+        notification_block: a Prefect block that tells people, such as slack-webhook/team; None: a log line.
+    """
+    reproducing.name_flow_run()
+    try:
+        with pipeline.pipeline_lock(repository) as lock:
+            said = pipeline.repair(repository)
+            for sentence in said:
+                get_run_logger().warning("repaired: %s", sentence)
+            changed = pipeline.changed_stages(repository)
+            if not changed and is_judged(repository):
+                return Completed(
+                    name="Unchanged", message="no data, code or parameter changed: nothing to do"
+                )
+            reproducing.bring_all_up_to_date(repository, lock)
+            reproducing.publish_comparison(repository)
+            decision = judge(repository, promote)
+    except pipeline.BusyError as error:
+        return Completed(name="Skipped", message=str(error))
+    except pipeline.StageFailedError as error:
+        tell(f"Retraining failed, the champion stays.\n\n{error}", notification_block)
+        raise
+    page = report(repository, decision, changed)
+    tell(page, notification_block)
+    create_markdown_artifact(
+        key="retraining", markdown=page, description="What changed, and what the gate decided."
+    )
+    name = {"promote": "Promoted", "keep": "Kept"}.get(decision["event"], "Unchanged")
+    return Completed(name=name, message=decision["reason"])
+
+
+@task(task_run_name="gate")
+def judge(repository: Path, promote: bool) -> dict[str, Any]:
+    """Have `precis promote` try the challenger against the champion; gives its decision."""
+    command = [str(Path(sys.executable).parent / "precis"), "promote", *([] if promote else ["--dry-run"])]
+    done = subprocess.run(
+        command, cwd=repository, env=pipeline.environment(), capture_output=True, text=True, check=False
+    )
+    log = get_run_logger()
+    for line in done.stdout.splitlines():
+        log.info(line)
+    if done.returncode not in (0, KEPT_EXIT):
+        last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-pipeline.LAST_WORDS :])
+        raise pipeline.StageFailedError(
+            f"the gate failed with exit code {done.returncode}; its last words:\n{last}"
+        )
+    decision = read_json(decision_file(repository))
+    assert decision is not None
+    return decision
+
+
+@task(retries=3, retry_delay_seconds=[5, 30, 120], task_run_name="notify")
+def tell(text: str, block: str | None) -> None:
+    """Tell people by a Prefect notification block; without one, in the log."""
+    if block is None:
+        get_run_logger().info("%s", text)
+        return
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.core import Block
+
+    loaded = Block.load(block)
+    assert isinstance(loaded, NotificationBlock), f"{block} is no notification block"
+    loaded.notify(text, subject="precis: retraining")  # type: ignore[unused-coroutine]  # Prefect runs it in a sync task
+
+
+def report(repository: Path, decision: dict[str, Any], changed: list[str]) -> str:
+    """What a person reads in a minute: the decision, what had changed, and where to look."""
+    page = (decision_file(repository).with_suffix(".md")).read_text(encoding="utf-8")
+    ran = f"Stages that had changed: {', '.join(changed)}." if changed else "No stage had changed."
+    return f"{page}\n{ran}\n\n`precis history` shows all decisions, `precis rollback --reason …` goes back one.\n"
+
+
+def is_judged(repository: Path) -> bool:
+    """Whether the gate has seen the registered version: a crash before the gate must not hide it for ever."""
+    registered = read_json(repository / "reports" / "registered.json")
+    decision = read_json(decision_file(repository))
+    return registered is not None and decision is not None and decision["version"] == registered["version"]
+
+
+def decision_file(repository: Path) -> Path:
+    """Where `precis promote` leaves its last decision."""
+    return repository / ".work" / "gate" / "decision.json"
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None if there is none, or none that is whole."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+if __name__ == "__main__":
+    sys.exit(reproducing.run_from_command_line(retrain, Path(__file__)))
