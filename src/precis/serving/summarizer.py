@@ -247,14 +247,16 @@ class Summarizer:
         settings = self._beam_settings(how)
         size = len(self.target_vocabulary)
         with torch.inference_mode():
-            memory = self.model.encode(source)
             if not how.get("shortlist") or output_owner(self.model) is None:
                 decoder = BatchDecoder(self.model, None, self._packed() if how.get("int8") else None)
-                return beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
+                return beam_search(
+                    decoder, decoder.encode(source), source.extended_ids, settings, SPECIAL, banned
+                )
             shortlist = Shortlist.of_batch(source.extended_ids, size, how["shortlist"])
+            decoder = BatchDecoder(self.model, shortlist)
             found = beam_search(
-                BatchDecoder(self.model, shortlist),
-                memory,
+                decoder,
+                decoder.encode(source),
                 shortlist.places(source.extended_ids),
                 settings,
                 SPECIAL,
