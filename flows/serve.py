@@ -1,0 +1,184 @@
+"""Server, worker and schedule on one machine, each started again when it ends: `make serve-flows`.
+
+Everything listens on this machine only. The server keeps its state in PREFECT_HOME, so that schedules and
+history survive a restart. Ctrl-C or SIGTERM ends all of it, a flow run that is under way included.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+import pipeline
+
+POOL = "precis"
+# a flow run says every 30 s that it lives; after 90 s of silence it is called crashed, and its place is free
+HEARTBEAT_SECONDS, SILENCE_SECONDS = 30, 90
+LONGEST_WAIT = 60.0  # seconds between two starts of something that ends at once
+
+
+@dataclass
+class Service:
+    """A process that is started again when it ends."""
+
+    name: str
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    starts: list[float] = field(default_factory=list)
+
+    def keep_alive(self, environment: Mapping[str, str]) -> None:
+        """Start the process if it is not running, later and later if it keeps ending."""
+        if self.process is not None and self.process.poll() is None:
+            return
+        now = time.monotonic()
+        self.starts = [start for start in self.starts if now - start < 600]
+        wait = min(LONGEST_WAIT, 2.0 ** len(self.starts) - 1) if self.starts else 0.0
+        if self.starts and now - self.starts[-1] < wait:
+            return
+        if self.process is not None:
+            print(f"{self.name} ended with {self.process.returncode}: starting it again", flush=True)
+        self.starts.append(now)
+        self.process = subprocess.Popen(self.command, env=dict(environment), start_new_session=True)
+
+    def stop(self, seconds: float) -> None:
+        """End the process and what it started."""
+        if self.process is None:
+            return
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(seconds)
+            except subprocess.TimeoutExpired:
+                print(f"{self.name} does not end: killing it", flush=True)
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return
+        self.process.wait()
+
+
+def serve(root: Path, port: int) -> int:
+    """Run until a signal; gives the exit code."""
+    ended: list[int] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        ended.append(number)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    pipeline.end_with_parent()
+    url = f"http://127.0.0.1:{port}/api"
+    environment = server_environment(url)
+    prefect = [sys.executable, "-m", "prefect"]
+    server = Service("server", [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)])
+    worker = Service("worker", [*prefect, "worker", "start", "--pool", POOL, "--type", "process"])
+    is_deployed = False
+    try:
+        while not ended:
+            server.keep_alive(environment)
+            if is_healthy(url):
+                if not is_deployed:
+                    deploy(root, environment)
+                    is_deployed = True
+                    print(f"schedule: see http://127.0.0.1:{port}/deployments; Ctrl-C ends it", flush=True)
+                worker.keep_alive(environment)
+            time.sleep(0.5)
+    finally:
+        # the worker first: it ends its flow runs, which the server is still told of
+        worker.stop(pipeline.GRACE_SECONDS + 10)
+        server.stop(10)
+    return 128 + ended[0]
+
+
+def server_environment(url: str) -> dict[str, str]:
+    """Closed to other origins, silent towards the world, quick to see what died."""
+    return {
+        **pipeline.environment(),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),
+        "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+    }
+
+
+def is_healthy(url: str) -> bool:
+    """Whether the server answers."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=2) as answer:  # noqa: S310  # our own address
+            return bool(json.load(answer) is True)
+    except (OSError, ValueError, urllib.error.URLError):
+        return False
+
+
+def deploy(root: Path, environment: Mapping[str, str]) -> None:
+    """Make the pool, the deployments of prefect.yaml and the automation that closes dead runs."""
+    prefect = [sys.executable, "-m", "prefect", "--no-prompt"]
+    for arguments in (
+        ["work-pool", "create", "--type", "process", "--overwrite", POOL],
+        ["deploy", "--all"],
+    ):
+        subprocess.run([*prefect, *arguments], cwd=root, env=dict(environment), check=True)
+    subprocess.run(
+        [sys.executable, __file__, "--close-dead-runs"], cwd=root, env=dict(environment), check=True
+    )
+
+
+def close_dead_runs() -> None:
+    """Have the server call a run crashed that has not been heard of: a killed worker leaves it RUNNING for ever."""
+    from datetime import timedelta
+
+    from prefect.automations import Automation
+    from prefect.client.schemas.objects import StateType
+    from prefect.events.actions import ChangeFlowRunState
+    from prefect.events.schemas.automations import EventTrigger, Posture
+
+    name = "precis: close dead runs"
+    ends = {f"prefect.flow-run.{state}" for state in ("Completed", "Failed", "Cancelled", "Crashed")}
+    automation = Automation(
+        name=name,
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={"prefect.flow-run.heartbeat", *ends},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=SILENCE_SECONDS),
+        ),
+        actions=[
+            ChangeFlowRunState(
+                name=None, state=StateType.CRASHED, message="not heard of since its process died", force=False
+            )
+        ],
+    )
+    try:
+        Automation.read(name=name)
+    except ValueError:
+        automation.create()  # type: ignore[unused-coroutine]  # outside of a loop it waits
+
+
+def main() -> int:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--port", type=int, default=4200)
+    parser.add_argument("--close-dead-runs", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.close_dead_runs:
+        close_dead_runs()
+        return 0
+    return serve(Path.cwd(), arguments.port)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
