@@ -163,9 +163,9 @@ def close_dead_runs() -> None:
         ],
     )
     try:
-        Automation.read(name=name)
+        Automation.read(name=name)  # type: ignore[unused-coroutine]  # outside of a loop both wait
     except ValueError:
-        automation.create()  # type: ignore[unused-coroutine]  # outside of a loop it waits
+        automation.create()
 
 
 def main() -> int:

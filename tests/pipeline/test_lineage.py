@@ -1,0 +1,143 @@
+"""From a summary of the finished project back to its bytes, and what verify says when one of them changes."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def chain(finished_project):
+    """The saved trace of a summary of the test split."""
+    summaries = (finished_project.folder / "reports/pointer/summaries.jsonl").read_text().splitlines()
+    document = json.loads(summaries[0])
+    finished_project.run("precis", "trace", "models:/precis@challenger", "--document", document["id"])
+    trace = finished_project.json(".work/traces/precis-1.json")
+    assert trace["document"]["summary"] == document["summary"]
+    return trace
+
+
+def test_a_summary_leads_to_its_version_run_commit_and_row(finished_project, chain):
+    from mlflow import MlflowClient
+
+    run = MlflowClient(f"sqlite:///{finished_project.folder / 'mlflow.db'}").get_run(chain["run"])
+    assert run.data.tags["precis.fingerprint"] == chain["fingerprint"]
+    head = finished_project.run("git", "rev-parse", "HEAD").stdout.strip()
+    assert chain["git_commit"] == head
+    rows = (finished_project.folder / "data/source/tickets.jsonl").read_text().splitlines()
+    source = {row["id"]: row for row in map(json.loads, rows)}
+    row = chain["document"]["row"]
+    assert row["document"] == source[row["id"]]["document"]
+    assert sum(chain["rows"].values()) == 300
+    assert {stage["name"] for stage in chain["stages"]} == {
+        "download", "prepare", "vocabulary", "encode", "train@pointer", "evaluate@pointer",
+    }  # fmt: skip
+
+
+def test_a_summary_in_a_file_is_traced_by_the_run_it_names(finished_project, chain):
+    file = finished_project.folder / ".work" / "summary.json"
+    file.write_text(json.dumps({"summary": "…", "model_version": "1", "run_id": chain["run"]}))
+    assert "precis 1, a pointer model" in finished_project.run("precis", "trace", str(file)).stdout
+
+
+def test_all_links_hold(finished_project):
+    assert "all links hold" in finished_project.run("precis", "verify", "models:/precis@challenger").stdout
+
+
+def files_of(folder: Path):
+    """A file for each link: what was packaged, what each stage wrote, and DVC's copies of the same."""
+    artifacts = next((folder / "mlartifacts").rglob("artifacts/model"))
+    yield "package", artifacts / "model.safetensors"
+    yield "package", artifacts / "shared.txt"
+    yield "package", artifacts / "manifest.json"
+    yield "lineage", artifacts.parents[1] / "lineage.json"
+    for name, path in (
+        ("download: data/raw", "data/raw/train.parquet"),
+        ("prepare: data/prepared", "data/prepared/test.parquet"),
+        ("vocabulary: data/vocabulary", "data/vocabulary/shared.txt"),
+        ("encode: data/encoded", "data/encoded/train.arrow"),
+        ("train@pointer: models/pointer", "models/pointer/model.safetensors"),
+        ("evaluate@pointer: reports/pointer/summaries.jsonl", "reports/pointer/summaries.jsonl"),
+        ("evaluate@pointer: reports/pointer/metrics.json", "reports/pointer/metrics.json"),
+    ):
+        yield name, folder / path
+
+
+def in_cache(folder: Path, path: Path) -> Path:
+    import hashlib
+
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    return folder / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+
+def flip(path: Path) -> bytes:
+    """Flip one bit in the middle, whatever the file's permissions; gives the bytes before."""
+    before = path.read_bytes()
+    damaged = bytearray(before)
+    damaged[len(damaged) // 2] ^= 1
+    write(path, bytes(damaged))
+    return before
+
+
+def write(path: Path, content: bytes) -> None:
+    mode = path.stat().st_mode
+    path.chmod(0o644)
+    path.write_bytes(content)
+    path.chmod(mode)
+
+
+def first_broken_link(project) -> str:
+    """What verify names; in this process, as starting one for each file would take minutes."""
+    from precis.registry.lineage import resolve, verify
+    from precis.training import tracking
+
+    client = tracking.configure()
+    version = resolve(client, "models:/precis@challenger", "precis")
+    return next((link.name for link in verify(client, version, project.folder) if link.state == "failed"), "")
+
+
+def test_one_flipped_bit_is_named_at_each_link_in_turn(finished_project, monkeypatch):
+    folder = finished_project.folder
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+    assert first_broken_link(finished_project) == ""
+    for name, path in files_of(folder):
+        places = [path] if name in ("package", "lineage") else [path, in_cache(folder, path)]
+        for place in places:
+            before = flip(place)
+            found = first_broken_link(finished_project)
+            write(place, before)
+            assert found == name, f"after a flip in {place}"
+    assert first_broken_link(finished_project) == ""
+
+
+def test_verify_exits_with_1_and_names_the_link(finished_project):
+    path = finished_project.folder / "data/encoded/train.arrow"
+    before = flip(path)
+    done = finished_project.run("precis", "verify", "models:/precis@challenger", check=False)
+    write(path, before)
+    assert done.returncode == 1
+    assert "error: the chain of models:/precis/1 breaks at encode: data/encoded" in done.stderr
+
+
+def test_a_fully_cached_run_makes_no_run_and_leaves_all_links_valid(finished_project):
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{finished_project.folder / 'mlflow.db'}")
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    before = len(client.search_runs(experiments))
+    for out in ("models/pointer", "reports/pointer", "data/encoded"):
+        finished_project.run("rm", "-rf", out)
+    finished_project.run("dvc", "repro", "register")
+    assert len(client.search_runs(experiments)) == before
+    assert [version.version for version in client.search_model_versions("name='precis'")] == [1]
+    assert "all links hold" in finished_project.run("precis", "verify", "models:/precis@challenger").stdout
+
+
+@pytest.mark.slow
+def test_a_registered_model_is_reproduced_byte_for_byte(finished_project):
+    done = finished_project.run("precis", "reproduce", "models:/precis@challenger", timeout=500)
+    assert "byte-equal" in done.stdout
