@@ -178,7 +178,9 @@ def test_coverage_is_the_sum_of_all_attention_before(mode):
 
 @pytest.mark.parametrize("mode", SCORE_MODES)
 @pytest.mark.parametrize("coverage", [False, True])
-def test_gradients_are_those_of_finite_differences(mode, coverage):
+@pytest.mark.parametrize("keeps", [False, True])
+def test_gradients_are_those_of_finite_differences(mode, coverage, keeps, monkeypatch):
+    monkeypatch.setattr("precis.models.additive._MOST_KEPT", 10**6 if keeps else 0)
     torch.manual_seed(3)
     attention = Attention(score_mode=mode, query_size=3, key_size=3, coverage=True).double()
     with torch.no_grad():
@@ -186,14 +188,17 @@ def test_gradients_are_those_of_finite_differences(mode, coverage):
     queries = torch.randn(2, 4, 3).double().requires_grad_()
     keys = torch.randn(2, 5, 3).double().requires_grad_()
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
+    sizes = [(4, 5), (2, 3)]
+    real = torch.tensor([[True] * 4, [True, True, False, False]])
     parameters = list(attention.parameters())
 
     def run(queries, keys, *_):
         projected, prepared = attention.project_queries(queries), attention.project_keys(keys)
         if coverage:
-            log_attention, losses = attend_with_coverage(attention, projected, prepared, mask)
-            return log_attention.exp(), losses
-        return masked_log_softmax(attention.scores(projected, prepared), mask[:, None]).exp()
+            log_attention, losses = attend_with_coverage(attention, projected, prepared, mask, sizes)
+            return log_attention.exp()[real], losses[real]
+        scores = attention.scores(projected, prepared, sizes=sizes)
+        return masked_log_softmax(scores, mask[:, None]).exp()[real]
 
     assert torch.autograd.gradcheck(run, (queries, keys, *parameters), atol=1e-6)
 

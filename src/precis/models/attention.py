@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, overload
 
 import torch
@@ -175,30 +176,48 @@ class Attention(nn.Module):
         projected: Tensor = query if project is None else project(query)
         return projected
 
-    def scores(self, queries: Tensor, keys: Tensor, coverage: Tensor | None = None) -> Tensor:
+    def scores(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        coverage: Tensor | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
+    ) -> Tensor:
         """Scores (B, Tq, Tv) of projected queries (B, Tq, A) and keys (B, Tv, A), before any mask.
 
-        coverage: c^t, (B, Tq, Tv).
+        Args:
+            queries: of `project_queries`.
+            keys: of `project_keys`.
+            coverage: c^t, (B, Tq, Tv).
+            sizes: queries and keys of each document, outside of which nothing is asked for; None: all.
         """
         if coverage is not None and self.w_c is None:
             raise ValueError("this attention was built without coverage")
         if self.score_mode in ("dot", "general"):
             scores = queries @ keys.transpose(1, 2)
-            if coverage is not None and self.w_c is not None:
-                # q . (k_i + w_c c_i) = q . k_i + (q . w_c) c_i
-                scores = scores + (queries @ self.w_c)[:, :, None] * coverage
-            return scores if self.scale is None else scores * self.scale
-        w_c: Tensor | None = self.w_c if coverage is not None else None
-        v: Tensor
-        if self.concat_score_weight is not None:
-            v = self.concat_score_weight.expand(keys.shape[2])
-        else:
-            assert self.v is not None
-            v = self.v
+            scores = scores if self.scale is None else scores * self.scale
+            if coverage is not None:
+                scores = scores + self.coverage_slopes(queries)[:, :, None] * coverage
+            return scores
+        queries, keys, v, w_c = self.additive_parts(queries, keys)
+        return additive_scores(queries, keys, v, coverage, w_c, sizes)
+
+    def coverage_slopes(self, queries: Tensor) -> Tensor:
+        """What coverage adds to the scores of `dot` and `general`, per unit: q . (k + w_c c) = q . k + (q . w_c) c."""
+        assert self.w_c is not None
+        slopes = queries @ self.w_c
+        return slopes if self.scale is None else slopes * self.scale
+
+    def additive_parts(self, queries: Tensor, keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """The q, k, v and w_c of v . tanh(k_i + q_t + w_c c_i^t), for `concat` and `additive`."""
+        w_c: Tensor | None = self.w_c
         if self.scale is not None:
             queries, keys = queries * self.scale, keys * self.scale
             w_c = None if w_c is None else w_c * self.scale
-        return additive_scores(queries, keys, v, coverage, w_c)
+        if self.concat_score_weight is not None:
+            return queries, keys, self.concat_score_weight.expand(keys.shape[2]), w_c
+        assert self.v is not None
+        return queries, keys, self.v, w_c
 
     def _drop(self, weights: Tensor) -> Tensor:
         if not self.training or self.dropout == 0:

@@ -141,7 +141,10 @@ class AttentionSeq2Seq(SummarizationModel):
         segments = Segments.of(source.lengths, source.ids.shape[1])
         source_words, target_words = self.embeddings(source, segments, target)
         memory, states = self._read(self.dropout(source_words, segments), segments, source.mask)
-        decoded: Decoded = self.decoder(self.dropout(target_words), states, memory, self.coverage_on)
+        sizes = None
+        if source.lengths.device.type == "cpu":  # to look at them elsewhere would wait for the device
+            sizes = list(zip(target.mask.sum(dim=1).tolist(), source.lengths.tolist(), strict=True))
+        decoded: Decoded = self.decoder(self.dropout(target_words), states, memory, self.coverage_on, sizes)
         return decoded
 
     def advance(self, memory: Memory, state: State, previous_ids: Tensor) -> tuple[Decoded, State]:

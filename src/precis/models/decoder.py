@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,7 +93,12 @@ class AttentionDecoder(nn.Module):
         return self.merge is not None or self.attend_with_cell
 
     def forward(
-        self, embedded: Tensor, states: list[CellState], memory: Memory, coverage_on: bool
+        self,
+        embedded: Tensor,
+        states: list[CellState],
+        memory: Memory,
+        coverage_on: bool,
+        sizes: Sequence[tuple[int, int]] | None,
     ) -> Decoded:
         """All steps with teacher forcing.
 
@@ -101,6 +107,7 @@ class AttentionDecoder(nn.Module):
             states: first state of each layer.
             memory: encoder_states (B, S, C), keys and mask.
             coverage_on: attend with coverage.
+            sizes: target and source words of each document; None: all are needed. What lies outside is arbitrary.
         """
         if self.stepwise:
             return self._loop(embedded, states, memory, coverage_on)
@@ -109,10 +116,10 @@ class AttentionDecoder(nn.Module):
         coverage_loss = None
         if coverage_on:
             log_attention, coverage_loss = attend_with_coverage(
-                self.attention, queries, memory["keys"], memory["mask"]
+                self.attention, queries, memory["keys"], memory["mask"], sizes
             )
         else:
-            scores = self.attention.scores(queries, memory["keys"])
+            scores = self.attention.scores(queries, memory["keys"], sizes=sizes)
             log_attention = masked_log_softmax(scores, memory["mask"][:, None])
         context = log_attention.exp().to(outputs.dtype) @ memory["encoder_states"]
         features = [outputs, context]
