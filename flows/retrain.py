@@ -24,12 +24,16 @@ from prefect.states import Completed
 import pipeline
 
 KEPT_EXIT = 3  # of `precis promote`: the champion stays
+DRIFTED_EXIT = 2  # of `precis drift --fail`: there is something new
 TIMEOUT_SECONDS = 12 * 3600.0
 
 
 @flow(name="retrain", timeout_seconds=TIMEOUT_SECONDS)
 def retrain(
-    repository: Path = pipeline.ROOT, promote: bool = True, notification_block: str | None = None
+    repository: Path = pipeline.ROOT,
+    promote: bool = True,
+    notification_block: str | None = None,
+    new_documents: str | None = None,
 ) -> State[Any]:
     """Bring everything up to date with the source, and promote the new model if the gate lets it pass.
 
@@ -37,6 +41,7 @@ def retrain(
         repository: root of the working copy.
         promote: False only says what the gate would decide.
         notification_block: a Prefect block that tells people, such as slack-webhook/team; None: a log line.
+        new_documents: a file, folder or URL; `precis drift` finding nothing new in it stops the run early.
     """
     reproducing.name_flow_run()
     try:
@@ -49,6 +54,8 @@ def retrain(
                 return Completed(
                     name="Unchanged", message="no data, code or parameter changed: nothing to do"
                 )
+            if new_documents is not None and not has_drifted(repository, new_documents):
+                return Completed(name="Unchanged", message=f"{new_documents} looks like the training corpus")
             reproducing.bring_all_up_to_date(repository, lock)
             reproducing.publish_comparison(repository)
             decision = judge(repository, promote)
@@ -66,24 +73,36 @@ def retrain(
     return Completed(name=name, message=decision["reason"])
 
 
+@task(task_run_name="drift")
+def has_drifted(repository: Path, new_documents: str) -> bool:
+    """Ask `precis drift` whether new documents call for a training."""
+    return ask_precis(repository, "drift", new_documents, "--fail", other_exit=DRIFTED_EXIT) == DRIFTED_EXIT
+
+
 @task(task_run_name="gate")
 def judge(repository: Path, promote: bool) -> dict[str, Any]:
     """Have `precis promote` try the challenger against the champion; gives its decision."""
-    command = [str(Path(sys.executable).parent / "precis"), "promote", *([] if promote else ["--dry-run"])]
+    ask_precis(repository, "promote", *([] if promote else ["--dry-run"]), other_exit=KEPT_EXIT)
+    decision = read_json(decision_file(repository))
+    assert decision is not None
+    return decision
+
+
+def ask_precis(repository: Path, *arguments: str, other_exit: int) -> int:
+    """Run a command of precis with its output in the log; another exit code than 0 and `other_exit` is a failure."""
+    command = [str(Path(sys.executable).parent / "precis"), *arguments]
     done = subprocess.run(
         command, cwd=repository, env=pipeline.environment(), capture_output=True, text=True, check=False
     )
     log = get_run_logger()
     for line in done.stdout.splitlines():
         log.info(line)
-    if done.returncode not in (0, KEPT_EXIT):
+    if done.returncode not in (0, other_exit):
         last = "\n".join((done.stdout + done.stderr).strip().splitlines()[-pipeline.LAST_WORDS :])
         raise pipeline.StageFailedError(
-            f"the gate failed with exit code {done.returncode}; its last words:\n{last}"
+            f"precis {arguments[0]} failed with exit code {done.returncode}; its last words:\n{last}"
         )
-    decision = read_json(decision_file(repository))
-    assert decision is not None
-    return decision
+    return done.returncode
 
 
 @task(retries=3, retry_delay_seconds=[5, 30, 120], task_run_name="notify")
