@@ -15,14 +15,19 @@ from precis.errors import PrecisError
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column of the corpus holds what; None where the corpus has no such column."""
+    """Which column of the corpus holds what; None where the corpus has no such column.
+
+    If summary and references are the same column, a list, the first one in it is the summary. With `sentences`, the
+    documents are lists of sentences, which are joined by line feeds.
+    """
 
     document: str
-    summary: str
+    summary: str | None = None
     id: str | None = None
     references: str | None = None
     group: str | None = None
     time: str | None = None
+    sentences: bool = False
 
     def names(self) -> dict[str, str]:
         """The mapped columns: our name to the corpus's."""
@@ -64,8 +69,14 @@ class Columns:
         article = Article(id=None, document=None, summary=None)
         problems: list[str] = []
         article.id = fallback_id if self.id is None else _text(row, self.id, problems, numbers=True)
-        article.document = _text(row, self.document, problems)
-        article.summary = _text(row, self.summary, problems)
+        article.document = _text(
+            _joined(row, self.document) if self.sentences else row, self.document, problems
+        )
+        if self.summary is not None:
+            summaries_are_lists = self.references == self.summary
+            article.summary = _text(
+                _first(row, self.summary) if summaries_are_lists else row, self.summary, problems
+            )
         if self.references is not None:
             article.references = _texts(row, self.references, problems)
         if self.group is not None:
@@ -75,6 +86,19 @@ class Columns:
         if problems:
             article.problem = problems[0]
         return article
+
+
+def _joined(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """The row with one text in place of a list of sentences."""
+    value = row.get(name)
+    if isinstance(value, list) and value and all(isinstance(sentence, str) for sentence in value):
+        return {name: "\n".join(value)}
+    return row
+
+
+def _first(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = row.get(name)
+    return {name: value[0]} if isinstance(value, list) and value else row
 
 
 def _text(row: Mapping[str, Any], name: str, problems: list[str], numbers: bool = False) -> str | None:
@@ -124,27 +148,31 @@ def storable(text: str, name: str, problems: list[str]) -> str:
 
 
 def _time(value: Any, name: str, problems: list[str]) -> float | None:
-    moment: float | None = None
-    if isinstance(value, bool):
-        pass
-    elif isinstance(value, int | float):
-        moment = float(value)
-    elif isinstance(value, datetime):
-        moment = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    elif isinstance(value, date):
-        moment = datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
-    elif isinstance(value, str):
-        try:
-            parsed = datetime.fromisoformat(value.strip())
-            moment = (parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)).timestamp()
-        except ValueError:
-            pass
-    if moment is None or not math.isfinite(moment):
+    moment = parse_time(value)
+    if moment is None:
         problems.append(
-            f"wrong_type: `{name}` is {str(value)[:40]!r}, expected a time such as 2026-11-22T09:00:00"
+            f"wrong_type: `{name}` is {str(value)[:40]!r}, expected a time such as 2026-11-22T09:00"
         )
-        return None
     return moment
+
+
+def parse_time(value: Any) -> float | None:
+    """Seconds since 1970, of a number, a date or an ISO 8601 text (UTC unless it says otherwise); None of others."""
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(value.strip())
+        except ValueError:
+            return None
+    match value:
+        case bool():
+            return None
+        case int() | float():
+            return float(value) if math.isfinite(value) else None
+        case datetime():
+            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+        case date():
+            return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+    return None
 
 
 def _kind(value: Any) -> str:

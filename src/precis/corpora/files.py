@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -150,6 +151,17 @@ class FilesReader:
         local = target / Path(urlsplit(self.location).path or remote).name
         system.get_file(remote, str(local))
         return local
+
+
+def first_rows(path: Path, num_rows: int, limits: Limits) -> list[dict[str, Any]]:
+    """The first rows that can be read of a file or of each file of a folder, with all their columns."""
+    rows: list[dict[str, Any]] = []
+    files = find_files(path, {})
+    for file in files:
+        _check_content(file)
+        readable = (row for _, row in _READERS[file.format](file, limits) if isinstance(row, dict))
+        rows += islice(readable, max(1, num_rows // len(files)))
+    return rows
 
 
 def with_retries(action: Callable[[], Result], retries: Retries, what: str) -> Result:

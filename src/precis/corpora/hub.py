@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +45,11 @@ class HubReader:
         for ours, theirs in wanted.items():
             rows = dataset[theirs]
             self.columns.check(rows.column_names, f"{self.name}, split {theirs},")
+            columns = self.columns
+            if len(rows) and isinstance(rows[0][columns.document], list):
+                columns = replace(columns, sentences=True)  # a column of lists all through: it has one type
             for number, row in enumerate(rows, start=1):
-                article = self.columns.article(row, f"{theirs}:{number}")
+                article = columns.article(row, f"{theirs}:{number}")
                 article.split = ours
                 yield article
 

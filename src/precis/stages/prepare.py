@@ -15,7 +15,7 @@ from precis.corpora.firewall import Findings, Firewall
 from precis.corpora.near_duplicates import NearDuplicateSearch
 from precis.errors import PrecisError
 from precis.files import atomic_directory, atomic_path, remove_leftovers
-from precis.params import load_params
+from precis.params import PrepareParams, load_params
 from precis.stages.entry import run_stage
 
 log = logging.getLogger(__name__)
@@ -145,26 +145,28 @@ def _lengths(words: object) -> dict[str, object]:
     }
 
 
-def main() -> None:
-    """Run the stage with params.yaml."""
-    params = load_params().prepare
+def firewall_of(params: PrepareParams) -> Firewall:
+    """The checks that params.yaml asks for."""
     near = params.near_duplicates
-    checks = params.checks.model_dump()
-    firewall = Firewall(
-        actions={name: check["action"] for name, check in checks.items()},
+    search = NearDuplicateSearch(
+        near.shingle_words, near.min_similarity, near.permutations, near.bands, near.seed
+    )
+    return Firewall(
+        actions={name: check["action"] for name, check in params.checks.model_dump().items()},
         limits=TextLimits(
             params.max_document_characters, params.max_line_characters, params.max_token_characters
         ),
         max_same_summary=params.max_same_summary,
-        search=NearDuplicateSearch(
-            near.shingle_words, near.min_similarity, near.permutations, near.bands, near.seed
-        )
-        if near.search
-        else None,
+        search=search if near.search else None,
         num_examples=params.examples,
     )
-    max_shares = {name: check["max_share"] for name, check in checks.items()}
-    prepare(RAW, PREPARED, REPORT, firewall=firewall, max_shares=max_shares)
+
+
+def main() -> None:
+    """Run the stage with params.yaml."""
+    params = load_params().prepare
+    max_shares = {name: check["max_share"] for name, check in params.checks.model_dump().items()}
+    prepare(RAW, PREPARED, REPORT, firewall=firewall_of(params), max_shares=max_shares)
 
 
 if __name__ == "__main__":

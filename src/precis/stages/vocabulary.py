@@ -12,6 +12,7 @@ from typing import Any
 
 from precis.corpora.article import SPLITS, read_batches
 from precis.corpora.ceilings import ReachCounter, in_words
+from precis.corpora.profile import build_profile
 from precis.errors import PrecisError
 from precis.files import atomic_directory, atomic_path, remove_leftovers
 from precis.params import load_params
@@ -50,7 +51,7 @@ def build_vocabularies(
 
     Args:
         prepared: the folder of the splits as text.
-        folder: the folder to write: shared.txt, or source.txt and target.txt.
+        folder: the folder to write: shared.txt, or source.txt and target.txt, and profile.json.
         report: what can be written with them, as JSON.
         cut: where they end.
         lowercase: whether words are lower-cased.
@@ -86,6 +87,13 @@ def build_vocabularies(
             source_max_length,
             target_max_length,
         )
+        profile = build_profile(
+            lambda: _documents(prepared / "train.parquet"),
+            source,
+            lowercase,
+            measured["splits"]["train"]["copied_only"],
+        )
+        profile.save(temporary / "profile.json")
         with atomic_path(report) as path:
             path.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         truncated = measured["splits"]["train"]["target_truncated_share"]
@@ -105,6 +113,11 @@ def _rows(path: Path) -> Iterator[tuple[str, str]]:
         raise PrecisError(f"{path} not found: run `dvc repro prepare` first")
     for batch in read_batches(path, ["document", "summary"]):
         yield from zip(batch.column("document").to_pylist(), batch.column("summary").to_pylist(), strict=True)
+
+
+def _documents(path: Path) -> Iterator[tuple[str, str | None]]:
+    for batch in read_batches(path, ["document", "group"]):
+        yield from zip(batch.column("document").to_pylist(), batch.column("group").to_pylist(), strict=True)
 
 
 def _count(

@@ -1,0 +1,94 @@
+"""`precis init FILE`: look at a corpus, and propose the parameters for it."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from precis.errors import PrecisError
+
+_ROWS = 20_000  # looked at; the checks see all
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="JSON Lines, CSV, TSV or Parquet; or a folder with splits.")],
+    write: Annotated[bool, typer.Option(help="Write the proposal to params.yaml.")] = True,
+) -> None:
+    """Guess the columns of a corpus, show lengths and checks, and write a `corpus` section with what suits it."""
+    from precis.corpora.files import Limits, first_rows
+    from precis.corpora.overrides import load_yaml, merge, plain, save_yaml
+    from precis.corpora.proposal import propose
+    from precis.params import PARAMS_FILE, check_params
+
+    values = load_yaml(PARAMS_FILE)
+    params = check_params(plain(values))
+    files = params.corpus.files
+    limits = Limits(files.max_row_bytes, files.max_decompressed_bytes, files.max_decompression_ratio)
+    rows = first_rows(file, _ROWS, limits)
+    if not rows:
+        raise PrecisError(f"{file}: none of its first rows can be read")
+    proposal = propose(rows)
+    columns = proposal.columns
+    print(f"{file}: looked at {len(rows):,} rows")
+    for ours, theirs in columns.names().items():
+        example = " ".join(str(rows[0].get(theirs)).split())
+        print(f"  {ours:<10} `{theirs}`, such as: {example[:70]}{'…' if len(example) > 70 else ''}")
+    print("\nTokens               median    95 %    99 %  longest")
+    for name, lengths in (("documents", proposal.document), ("summaries", proposal.summary)):
+        print(f"  {name:<16} {lengths.median:>9} {lengths.p95:>7} {lengths.p99:>7} {lengths.longest:>8}")
+    _show_checks(file, params, columns, limits)
+    nullable = ("id", "references", "group", "time")
+    changes: dict[str, Any] = {
+        "corpus": {
+            "source": "files",
+            "max_rows": None,
+            "columns": dict.fromkeys(nullable) | columns.names(),
+            "split": {"by": "group"},
+            "files": {"path": str(file), "train": None, "validation": None, "test": None},
+        },
+        "vocabulary": {"source_size": proposal.vocabulary_size, "target_size": proposal.vocabulary_size},
+        "encode": {
+            "source_max_length": proposal.source_max_length,
+            "target_max_length": proposal.target_max_length,
+        },
+        "decoding": {"max_length": proposal.target_max_length},
+    }
+    said = merge(values, changes)
+    check_params(plain(values), f"params.yaml for {file}")
+    print("\nProposed for params.yaml:")
+    print("\n".join(f"  {line}" for line in said) or "  nothing: it has these values already")
+    if write:
+        save_yaml(values, PARAMS_FILE)
+        print("\nWritten. Now run `dvc repro`.")
+
+
+def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> None:
+    from precis.corpora.checks import CHECKS
+    from precis.corpora.files import FilesReader, Retries
+    from precis.corpora.splits import Shares
+    from precis.stages.download import download
+    from precis.stages.prepare import firewall_of
+
+    with tempfile.TemporaryDirectory() as folder:
+        anywhere = {"train": None, "validation": None, "test": None}
+        reader = FilesReader(str(file), anywhere, columns, limits, Retries(1, 0.0), Path(folder, "fetched"))
+        shares = Shares(params.corpus.split.validation_share, params.corpus.split.test_share)
+        download(reader.read(), Path(folder, "raw"), shares=shares, by_time=False, max_rows=None)
+        Path(folder, "prepared").mkdir()
+        findings = firewall_of(params.prepare).sift(Path(folder, "raw"), Path(folder, "prepared"))
+    print(f"\nChecks of {findings.read.total():,} rows, {findings.kept.total():,} of them kept:")
+    shown = False
+    for check in CHECKS:
+        share, most = findings.share(check), getattr(params.prepare.checks, check).max_share
+        for reason in CHECKS[check]:
+            number = sum(findings.set_aside[s, reason] + findings.reported[s, reason] for s in findings.read)
+            if number:
+                shown = True
+                example = findings.examples[reason][0]
+                too_many = f"  TOO MANY: at most {most:.1%}" if share > most else ""
+                print(f"  {reason:<24}{number:>7}  {example['id']}: {example['detail'][:60]}{too_many}")
+    if not shown:
+        print("  nothing wrong")

@@ -1,0 +1,339 @@
+"""The fingerprint of a training corpus, and whether new documents still look like it.
+
+An alarm needs two things: a difference that chance does not explain, and one that is large enough to matter. Words
+that training never saw are compared with what leaving one group out of the training corpus would have shown: how
+often a document has words that no other group has.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import string
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from precis.corpora.article import stable_hash
+from precis.errors import PrecisError
+from precis.files import atomic_path
+from precis.text.tokenizer import Tokenizer
+from precis.text.vocabulary import UNK_ID, Vocabulary
+
+FORMAT = 1
+MIN_DOCUMENTS = 50
+_BINS = 10
+_TOP_WORDS = 200
+# all tests together give a false alarm in fewer than one comparison of a thousand
+_ALPHA_NEW_WORDS = 5e-4
+_ALPHA_SHAPE = 1e-6
+_MIN_NEW_WORD_INCREASE = 0.02  # of the documents
+_MIN_RECURRING_SHARE = 0.05  # of the documents: a new word that recurs is nothing that chance brings
+_MIN_STABILITY_INDEX = 0.2  # the usual mark for a population that has changed
+_MIN_WORD_SHIFT = 0.15  # of the documents that have the word
+_MIN_SHIFTED_WORDS = 3
+_SEVERAL = -1  # owner of a word that more than one group has
+_LETTERS, _CAPITALS = string.ascii_letters.encode(), string.ascii_uppercase.encode()
+_DIGITS, _SPACES = string.digits.encode(), string.whitespace.encode()
+_FEATURES = ("words", "oov_rate", "upper_case", "digits", "punctuation", "non_ascii")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What `precis drift` compares new documents with; goes along with the model."""
+
+    num_documents: int
+    lowercase: bool
+    mean: dict[str, float]
+    edges: dict[str, list[float]]
+    counts: dict[str, list[int]]
+    new_word_share: float
+    """Of the training documents, those with a word that no other group has."""
+    new_name_share: float
+    """The same for words that are written with a capital or a digit."""
+    copied_only: float
+    """Of the words of the training summaries, those outside the vocabulary that the document has."""
+    top_words: dict[str, float]
+    """The most usual words, and the share of the documents that have each."""
+    known_words: NDArray[np.uint32]
+    """Hashes of all words of the training documents, in order."""
+
+    def save(self, path: Path) -> None:
+        """Write as JSON: the same bytes for the same corpus."""
+        values = asdict(self)
+        values["known_words"] = base64.b64encode(self.known_words.astype("<u4").tobytes()).decode()
+        with atomic_path(path) as temporary:
+            temporary.write_text(
+                json.dumps({"format": FORMAT, **values}, ensure_ascii=False, indent=1) + "\n",
+                encoding="utf-8",
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Profile:
+        """Read what `save` wrote; raises PrecisError when the file is missing or something else."""
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("format") != FORMAT:
+                raise PrecisError(f"{path} was written by another version of precis; train the model again")
+            known = np.frombuffer(base64.b64decode(values.pop("known_words"), validate=True), dtype="<u4")
+            return cls(**values, known_words=known)
+        except FileNotFoundError as error:
+            raise PrecisError(
+                f"{path} not found: run `dvc repro vocabulary`, or give a model's folder"
+            ) from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise PrecisError(f"{path} is no profile of a corpus: {error}") from error
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison: what was expected, what was found, and whether it is an alarm."""
+
+    name: str
+    expected: float
+    found: float
+    p_value: float
+    effect: float
+    alarm: bool
+    says: str
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What all comparisons together say: `nothing`, `retrain` or `rebuild the vocabulary`."""
+
+    verdict: str
+    reason: str
+    num_documents: int
+    findings: list[Finding]
+    new_words: list[str]
+    """New words that recur, most frequent first."""
+
+
+def build_profile(
+    rows: Callable[[], Iterable[tuple[str, str | None]]],
+    vocabulary: Vocabulary,
+    lowercase: bool,
+    copied_only: float,
+) -> Profile:
+    """Look at a training corpus twice.
+
+    Args:
+        rows: gives documents with their groups, the same ones each time; a document without group is one.
+        vocabulary: of the source.
+        lowercase: whether its words are lower-cased.
+        copied_only: share of the summaries' words that only copying reaches.
+    """
+    tokenizer, as_written = Tokenizer(lowercase), Tokenizer(lowercase=False)
+    owners: dict[str, int] = {}
+    documents_with: Counter[str] = Counter()
+    for number, (document, group) in enumerate(rows()):
+        owner = _owner(number, group)
+        distinct = set(tokenizer.words(document))
+        documents_with.update(distinct)
+        for word in distinct:
+            if owners.setdefault(word, owner) != owner:
+                owners[word] = _SEVERAL
+    features: dict[str, list[float]] = {name: [] for name in _FEATURES}
+    with_new_words, with_new_names = 0, 0
+    for number, (document, group) in enumerate(rows()):
+        owner = _owner(number, group)
+        words = tokenizer.words(document)
+        _measure(document, words, vocabulary, features)
+        new = {word for word in words if owners[word] == owner and _is_word(word)}
+        with_new_words += bool(new)
+        with_new_names += bool(new) and _has_name(as_written.words(document), words, new)
+    num_documents = max(1, len(features["words"]))
+    edges = {name: _edges(np.array(values)) for name, values in features.items()}
+    top = sorted(documents_with.items(), key=lambda item: (-item[1], item[0]))[:_TOP_WORDS]
+    return Profile(
+        num_documents=len(features["words"]),
+        lowercase=lowercase,
+        mean={name: round(float(np.mean(values)), 6) if values else 0.0 for name, values in features.items()},
+        edges=edges,
+        counts={name: _bin(np.array(values), edges[name]) for name, values in features.items()},
+        new_word_share=round(with_new_words / num_documents, 6),
+        new_name_share=round(with_new_names / num_documents, 6),
+        copied_only=copied_only,
+        top_words={word: round(number / num_documents, 6) for word, number in top},
+        known_words=np.unique(_hashes(owners)),
+    )
+
+
+def compare(documents: Iterable[str], profile: Profile, vocabulary: Vocabulary) -> Drift:
+    """Compare new documents with the profile; raises PrecisError when they are too few to say anything."""
+    tokenizer, as_written = Tokenizer(profile.lowercase), Tokenizer(lowercase=False)
+    features: dict[str, list[float]] = {name: [] for name in _FEATURES}
+    top: Counter[str] = Counter()
+    new: Counter[str] = Counter()
+    new_by_document: list[set[str]] = []
+    with_new_names = 0
+    for document in documents:
+        words = tokenizer.words(document)
+        _measure(document, words, vocabulary, features)
+        distinct = set(words)
+        top.update(word for word in distinct if word in profile.top_words)
+        # a word that the vocabulary has is no new one
+        unseen = _unseen([word for word in distinct if word not in vocabulary and _is_word(word)], profile)
+        with_new_names += bool(unseen) and _has_name(as_written.words(document), words, unseen)
+        new.update(unseen)
+        new_by_document.append(unseen)
+    num_documents = len(new_by_document)
+    if num_documents < MIN_DOCUMENTS:
+        raise PrecisError(f"{num_documents} documents are too few to compare; {MIN_DOCUMENTS} say something")
+    recurring = {word for word, number in new.items() if number >= max(3, num_documents / 200)}
+    with_recurring = sum(not recurring.isdisjoint(words) for words in new_by_document)
+    with_new_words = sum(map(bool, new_by_document))
+    findings = [
+        _new("new words", with_new_words, profile.new_word_share, num_documents, profile),
+        _new("new names", with_new_names, profile.new_name_share, num_documents, profile),
+        _recurring(with_recurring, num_documents, recurring),
+        *(_shape(name, np.array(features[name]), profile) for name in _FEATURES),
+        _usual_words(top, num_documents, profile),
+    ]
+    verdict, reason = _verdict(findings)
+    by_frequency = sorted(recurring, key=lambda word: (-new[word], word))
+    return Drift(verdict, reason, num_documents, findings, by_frequency[:20])
+
+
+def _verdict(findings: Sequence[Finding]) -> tuple[str, str]:
+    alarms = [finding for finding in findings if finding.alarm]
+    reason = "; ".join(finding.says for finding in alarms)
+    if any(
+        finding.name in ("new words", "new names", "recurring new words", "oov_rate") for finding in alarms
+    ):
+        return "rebuild the vocabulary", f"{reason}. Add such documents to the corpus, and run `dvc repro`"
+    if alarms:
+        return "retrain", f"{reason}. The vocabulary still fits; train again with such documents"
+    return "nothing", "no difference is both beyond chance and large enough to matter"
+
+
+def _new(name: str, with_new: int, expected: float, num_documents: int, profile: Profile) -> Finding:
+    """Documents with a word that training never saw: more than leaving groups out of training shows?"""
+    from scipy.stats import norm  # takes a second, and building a profile does without
+
+    found = with_new / num_documents
+    pooled = (expected * profile.num_documents + with_new) / (profile.num_documents + num_documents)
+    spread = max(pooled * (1 - pooled), 1e-12) * (1 / max(1, profile.num_documents) + 1 / num_documents)
+    p_value = float(norm.sf((found - expected) / math.sqrt(spread)))
+    alarm = p_value < _ALPHA_NEW_WORDS and found - expected >= _MIN_NEW_WORD_INCREASE
+    says = f"{found:.1%} of the documents have {name} that training never saw, {expected:.1%} were expected"
+    return Finding(name, expected, found, p_value, found - expected, alarm, says)
+
+
+def _recurring(with_recurring: int, num_documents: int, words: Iterable[str]) -> Finding:
+    found = with_recurring / num_documents
+    shown = ", ".join(sorted(words)[:5]) or "none"
+    says = f"{found:.1%} of the documents share words that training never saw ({shown})"
+    return Finding("recurring new words", 0.0, found, 0.0, found, found >= _MIN_RECURRING_SHARE, says)
+
+
+def _shape(name: str, values: NDArray[np.float64], profile: Profile) -> Finding:
+    """Compare a distribution, in bins that each hold a tenth of the training documents."""
+    from scipy.stats import chi2_contingency
+
+    then = np.array(profile.counts[name], dtype=float)
+    now = np.array(_bin(values, profile.edges[name]), dtype=float)
+    used = (then + now) > 0
+    p_value = 1.0
+    if used.sum() > 1:
+        p_value = float(chi2_contingency(np.array([then[used], now[used]]))[1])
+    # half a document more in each bin, or an empty bin would make it infinite
+    p, q = (then + 0.5) / (then + 0.5).sum(), (now + 0.5) / (now + 0.5).sum()
+    index = float(np.sum((q - p) * np.log(q / p)))
+    expected, found = profile.mean[name], float(values.mean())
+    alarm = p_value < _ALPHA_SHAPE and index >= _MIN_STABILITY_INDEX
+    says = f"{name.replace('_', ' ')}: {found:.3g} on average, {expected:.3g} in training (stability index {index:.2f})"
+    return Finding(name, expected, found, p_value, index, alarm, says)
+
+
+def _usual_words(top: Counter[str], num_documents: int, profile: Profile) -> Finding:
+    """The most usual words of training: how many are in many more, or many fewer, documents?"""
+    from scipy.stats import norm
+
+    shifted, smallest = [], 1.0
+    for word, expected in profile.top_words.items():
+        found = top[word] / num_documents
+        spread = max(expected * (1 - expected), 1e-6) * (
+            1 / num_documents + 1 / max(1, profile.num_documents)
+        )
+        p_value = 2 * float(norm.sf(abs(found - expected) / math.sqrt(spread)))
+        smallest = min(smallest, p_value)
+        if p_value < _ALPHA_SHAPE and abs(found - expected) >= _MIN_WORD_SHIFT:
+            shifted.append(word)
+    share = len(shifted) / max(1, len(profile.top_words))
+    says = f"{len(shifted)} of the most usual words are in many more or fewer documents ({', '.join(shifted[:5])})"
+    return Finding("usual words", 0.0, share, smallest, share, len(shifted) >= _MIN_SHIFTED_WORDS, says)
+
+
+def _measure(
+    document: str, words: Sequence[str], vocabulary: Vocabulary, features: dict[str, list[float]]
+) -> None:
+    size = max(1, len(document))
+    letters, capitals, digits, spaces, others = _character_classes(document)
+    features["words"].append(len(words))
+    features["oov_rate"].append(vocabulary.ids(words).count(UNK_ID) / max(1, len(words)))
+    features["upper_case"].append(capitals / max(1, letters))
+    features["digits"].append(digits / size)
+    features["punctuation"].append((len(document) - letters - digits - spaces) / size)
+    features["non_ascii"].append(others / size)
+
+
+def _character_classes(text: str) -> tuple[int, int, int, int, int]:
+    """How many letters, capitals, digits, white space and characters outside ASCII there are."""
+    data = text.encode("ascii", "ignore")
+    letters, capitals, digits, spaces = (
+        len(data) - len(data.translate(None, some)) for some in (_LETTERS, _CAPITALS, _DIGITS, _SPACES)
+    )
+    if not text.isascii():
+        rest = [char for char in text if not char.isascii()]
+        letters += sum(map(str.isalpha, rest))
+        capitals += sum(map(str.isupper, rest))
+        digits += sum(map(str.isdigit, rest))
+        spaces += sum(map(str.isspace, rest))
+    return letters, capitals, digits, spaces, len(text) - len(data)
+
+
+def _owner(number: int, group: str | None) -> int:
+    return number if group is None else stable_hash(group, "owner")
+
+
+def _is_word(word: str) -> bool:
+    """Whether a new word says anything: numbers and rules of dashes are new all the time."""
+    return len(word) > 2 and any(map(str.isalpha, word))
+
+
+def _has_name(written: Iterable[str], words: Iterable[str], new: set[str]) -> bool:
+    """Whether one of the new words is written with a capital or a digit."""
+    pairs = zip(written, words, strict=True)
+    return any(word in new and (form[0].isupper() or not form.isalpha()) for form, word in pairs)
+
+
+def _unseen(words: Sequence[str], profile: Profile) -> set[str]:
+    hashes, known = _hashes(words), profile.known_words
+    if not len(known):
+        return set(words)
+    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return {word for word, there in zip(words, known[places] == hashes, strict=True) if not there}
+
+
+def _edges(values: NDArray[np.float64]) -> list[float]:
+    """Where bins end that hold a tenth of the values each, fewer where many values are the same."""
+    if not len(values):
+        return []
+    return sorted({round(float(edge), 9) for edge in np.quantile(values, np.arange(1, _BINS) / _BINS)})
+
+
+def _bin(values: NDArray[np.float64], edges: Sequence[float]) -> list[int]:
+    places = np.searchsorted(np.array(edges), np.round(values, 9), side="left")
+    return [int(number) for number in np.bincount(places, minlength=len(edges) + 1)]
+
+
+def _hashes(words: Iterable[str]) -> NDArray[np.uint32]:
+    return np.fromiter((zlib.crc32(word.encode()) for word in words), dtype=np.uint32)

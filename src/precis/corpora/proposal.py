@@ -1,0 +1,135 @@
+"""Guesses what the columns of a stranger's file are, and which lengths suit it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from precis.corpora.columns import Columns, parse_time
+from precis.errors import PrecisError
+from precis.text.tokenizer import Tokenizer
+
+_NAMES = {
+    "document": r"document|text|body|article|content|dialogue|dialog|description|message|email_body|source|input|story",
+    "summary": r"summary|headline|title|subject|subject_line|highlights|target|output|abstract|tldr|short|label",
+    "id": r"id|uuid|guid|key|\w*_id|number|no",
+    "references": r"references|summaries|annotations",
+    "group": r"group|thread|thread_id|conversation|conversation_id|file|url|customer|customer_id|account",
+    "time": r"time|timestamp|date|datetime|created|created_at|published|published_at|sent|sent_at",
+}
+_LONGEST_SUMMARY_SHARE = 0.7  # of the document: what is longer is no summary
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """In tokens: half, nineteen in twenty, ninety-nine in a hundred, and all of the texts have no more."""
+
+    median: int
+    p95: int
+    p99: int
+    longest: int
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What `precis init` would put into params.yaml."""
+
+    columns: Columns
+    document: Lengths
+    summary: Lengths
+    source_max_length: int
+    target_max_length: int
+    vocabulary_size: int
+
+
+def propose(rows: Sequence[Mapping[str, Any]]) -> Proposal:
+    """Guess from some rows; raises PrecisError when no two columns look like documents and summaries."""
+    columns = guess_columns(rows)
+    assert columns.summary is not None
+    tokenizer = Tokenizer(lowercase=True)
+    documents = [tokenizer.words(str(row[columns.document])) for row in rows if row.get(columns.document)]
+    summaries = [tokenizer.words(str(row[columns.summary])) for row in rows if row.get(columns.summary)]
+    document, summary = _lengths(documents), _lengths(summaries)
+    distinct = len({word for words in [*documents, *summaries] for word in words})
+    return Proposal(
+        columns,
+        document,
+        summary,
+        # nine documents in ten as a whole, as far as training on a laptop allows
+        source_max_length=int(np.clip(_round_up(document.p95, 10), 20, 400)),
+        target_max_length=summary.p99 + 1,
+        vocabulary_size=int(
+            np.clip(_round_up(distinct // 3, 1000), 1000, 8000 if len(rows) < 50_000 else 20_000)
+        ),
+    )
+
+
+def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
+    """By their names first, and for documents and summaries by their lengths."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    words = {name: _mean_words(rows, name) for name in names}
+    texts = [name for name in names if words[name] > 0]
+    summary = _named("summary", [name for name in texts if words[name] < 200])
+    document = _named("document", [name for name in texts if name != summary])
+    if document is None and texts:
+        document = max(
+            (name for name in texts if name != summary), key=lambda name: words[name], default=None
+        )
+    if summary is None and document is not None:
+        shorter = [
+            name
+            for name in texts
+            if name != document and 2 <= words[name] <= _LONGEST_SUMMARY_SHARE * words[document]
+        ]
+        summary = max(shorter, key=lambda name: words[name], default=None)
+    if document is None or summary is None:
+        shown = ", ".join(f"`{name}` ({words[name]:.0f} words)" for name in names) or "none"
+        raise PrecisError(f"no two columns look like documents and their summaries; columns there: {shown}")
+    rest = [name for name in names if name not in (document, summary)]
+    times = [name for name in rest if all(parse_time(row.get(name)) is not None for row in rows)]
+    row_id = _named("id", [name for name in rest if _all_different(rows, name)])
+    return Columns(
+        document,
+        summary,
+        row_id,
+        _named("references", [name for name in rest if any(isinstance(row.get(name), list) for row in rows)]),
+        _named("group", [name for name in rest if name != row_id and not _all_different(rows, name)]),
+        _named("time", [name for name in times if name != row_id]),
+    )
+
+
+def _named(kind: str, names: Sequence[str]) -> str | None:
+    pattern = re.compile(_NAMES[kind], re.IGNORECASE)
+    matching = [name for name in names if pattern.fullmatch(name.strip())]
+    # the most telling name first
+    order = _NAMES[kind].split("|")
+    return min(
+        matching, key=lambda name: order.index(name.lower()) if name.lower() in order else 99, default=None
+    )
+
+
+def _mean_words(rows: Sequence[Mapping[str, Any]], name: str) -> float:
+    texts = [row[name] for row in rows if isinstance(row.get(name), str)]
+    if len(texts) < 0.5 * len(rows):
+        return 0.0
+    letters = sum(any(map(str.isalpha, text)) for text in texts)
+    return float(np.mean([len(text.split()) for text in texts])) if letters > 0.5 * len(texts) else 0.0
+
+
+def _all_different(rows: Sequence[Mapping[str, Any]], name: str) -> bool:
+    values = [str(row[name]) for row in rows if row.get(name) is not None]
+    return len(values) == len(rows) == len(set(values))
+
+
+def _lengths(texts: Sequence[Sequence[str]]) -> Lengths:
+    sizes = np.array([len(words) for words in texts] or [0])
+    median, p95, p99 = (int(np.percentile(sizes, share)) for share in (50, 95, 99))
+    return Lengths(median, p95, p99, int(sizes.max()))
+
+
+def _round_up(number: int, step: int) -> int:
+    return -(-number // step) * step
