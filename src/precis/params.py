@@ -251,6 +251,10 @@ class TrainParams(Section):
     log_every_updates: int = Field(ge=1)
     checkpoint_every_updates: int = Field(ge=1)
     max_skipped_batches: int = Field(ge=0)
+    coverage_epochs: float = Field(ge=0)
+    coverage_learning_rate: float = Field(gt=0, le=1)
+    coverage_max_loss: float = Field(ge=0)
+    coverage_min_repetition: float = Field(ge=0, le=1)
 
 
 class DecodingParams(Section):
@@ -267,9 +271,13 @@ class DecodingParams(Section):
     block_exceptions: list[str]
     banned_words: list[str]
     frequent_words: int = Field(ge=0)
+    shortlist: int = Field(ge=0)
+    int8: bool
 
     @model_validator(mode="after")
     def _lengths_are_in_order(self) -> DecodingParams:
+        if self.shortlist and self.int8:
+            raise ValueError("shortlist and int8 are two ways to the same end: set shortlist: 0 or int8: false")
         if self.min_length > self.max_length:
             raise ValueError(f"min_length {self.min_length} exceeds max_length {self.max_length}")
         return self

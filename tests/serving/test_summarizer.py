@@ -168,7 +168,9 @@ def test_what_is_no_model_directory_is_refused(tmp_path):
     (tmp_path / "text.json").write_text("{", encoding="utf-8")
     with pytest.raises(PrecisError, match="cannot be read as JSON"):
         Summarizer.load(tmp_path)
-    (tmp_path / "text.json").write_text(json.dumps({"lowercase": True, "decoding": DECODING}), encoding="utf-8")
+    (tmp_path / "text.json").write_text(
+        json.dumps({"lowercase": True, "decoding": DECODING}), encoding="utf-8"
+    )
     with pytest.raises(PrecisError, match="lacks shared, source_max_length"):
         Summarizer.load(tmp_path)
 

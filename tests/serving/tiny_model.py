@@ -33,6 +33,8 @@ DECODING = {
     "block_exceptions": [],
     "banned_words": [],
     "frequent_words": 12,
+    "shortlist": 0,
+    "int8": False,
 }
 OPTIONS = {
     "cell": "lstm",

@@ -37,7 +37,8 @@ class BeamSettings:
         beam_size: hypotheses kept open per document, K; 1 is greedy.
         max_length: the most words of a summary, the end not counted.
         min_length: the fewest words.
-        n_best: finished hypotheses to give per document, at most beam_size.
+        n_best: finished hypotheses to give per document, at most beam_size; without an early stop at most
+            2 * beam_size, which are all that end.
         penalties: how finished hypotheses are ranked.
         ngram_block: n-grams that must not come twice.
         groups: beams are divided into this many groups that avoid each other's words (Vijayakumar et al., 2018).
@@ -59,10 +60,19 @@ class BeamSettings:
     def __post_init__(self) -> None:
         if not 0 <= self.min_length <= self.max_length:
             raise PrecisError(f"min_length {self.min_length} must be from 0 to max_length, {self.max_length}")
-        if not 1 <= self.n_best <= self.beam_size:
-            raise PrecisError(f"n_best {self.n_best} must be from 1 to beam_size, {self.beam_size}")
+        most = self.beam_size if self.stop_early else 2 * self.beam_size
+        if not 1 <= self.n_best <= most:
+            raise PrecisError(
+                f"n_best {self.n_best} must be from 1 to {most}, with beam_size {self.beam_size}"
+            )
         if self.groups < 1 or self.beam_size % self.groups:
             raise PrecisError(f"groups {self.groups} must divide beam_size, {self.beam_size}")
+
+    @property
+    def kept(self) -> int:
+        """Ended hypotheses that are kept of each group."""
+        of_group = self.beam_size // self.groups
+        return of_group if self.n_best <= self.beam_size else 2 * of_group
 
 
 @torch.inference_mode()
@@ -116,7 +126,7 @@ class _Search:
     closed: Tensor  # (rows, groups): groups whose result is settled
     history: Tensor  # (rows, K, words so far) when n-grams are blocked, else (rows, K, 0)
     coverage: Tensor | None  # (rows, K, S) when the penalties need it
-    pool: Endings  # of the whole batch, (B, groups * beams of a group)
+    pool: Endings  # of the whole batch, (B, groups * kept of a group)
     num_ended: Tensor  # (B, groups)
     trace: list[TraceStep]
     columns: Columns | None = None  # after the first step, which tells whether the model copies
@@ -140,7 +150,9 @@ class _Search:
         )
         log_probs[:, :, 0] = 0.0
         none = torch.zeros(num_documents, beams, dtype=torch.int64, device=device)
-        minus_inf = torch.full((num_documents, beams), -torch.inf, dtype=torch.float64, device=device)
+        kept = settings.groups * settings.kept
+        minus_inf = torch.full((num_documents, kept), -torch.inf, dtype=torch.float64, device=device)
+        nowhere = torch.zeros(num_documents, kept, dtype=torch.int64, device=device)
         return cls(
             decoder=decoder,
             settings=settings,
@@ -155,7 +167,7 @@ class _Search:
             closed=torch.zeros(num_documents, settings.groups, dtype=torch.bool, device=device),
             history=none.unsqueeze(2)[:, :, :0],
             coverage=None,
-            pool=Endings(minus_inf, minus_inf.clone(), none, none.clone()),
+            pool=Endings(minus_inf, minus_inf.clone(), nowhere, nowhere.clone()),
             num_ended=torch.zeros(num_documents, settings.groups, dtype=torch.int64, device=device),
             trace=[],
         )
@@ -325,13 +337,14 @@ class _Search:
             mask = self.extended_ids.ne(self.special.pad).unsqueeze(1)
             scores = scores + self.settings.penalties.coverage_score(self.coverage[:, slots], mask)
         scores = scores.masked_fill(~ends, -torch.inf)
-        pool = [tensor[self.documents, slots] for tensor in self._pool_tensors]
+        kept = slice(group * self.settings.kept, (group + 1) * self.settings.kept)
+        pool = [tensor[self.documents, kept] for tensor in self._pool_tensors]
         new_beams = torch.arange(slots.start, slots.stop, device=scores.device).expand_as(scores)
         ended = [scores, log_probs, torch.full_like(new_beams, num_words), new_beams]
         both = [torch.cat(pair, dim=1) for pair in zip(pool, ended, strict=True)]
-        places = both[0].argsort(dim=1, descending=True, stable=True)[:, :size]
+        places = both[0].argsort(dim=1, descending=True, stable=True)[:, : self.settings.kept]
         for tensor, values in zip(self._pool_tensors, both, strict=True):
-            tensor[self.documents, slots] = values.gather(1, places)
+            tensor[self.documents, kept] = values.gather(1, places)
         self.num_ended[self.documents, group] += ends.sum(1)
 
     @property
@@ -350,7 +363,8 @@ class _Search:
         attainable = attainable.reshape(-1, settings.groups, size).amax(2)
         if settings.stop_early:
             needed = min(settings.n_best, size) - 1
-            reached = self.pool.scores[self.documents].reshape(-1, settings.groups, size)[:, :, needed]
+            scores = self.pool.scores[self.documents].reshape(-1, settings.groups, settings.kept)
+            reached = scores[:, :, needed]
             self.closed |= reached >= attainable
         self.closed |= attainable == -torch.inf
 

@@ -56,10 +56,8 @@ class Penalties:
             coverage: the sum of the attention of all steps, (…, S).
             mask: True at source words, broadcastable to coverage.
         """
-        if self.coverage == "wu":
-            cost = -coverage.clamp(COVERAGE_FLOOR, 1.0).log()
-        else:
-            cost = coverage.clamp(min=1.0) - 1.0
+        low = coverage.clamp(COVERAGE_FLOOR, 1.0)
+        cost = -low.log() if self.coverage == "wu" else coverage.clamp(min=1.0) - 1.0
         return -self.coverage_beta * (cost * mask).sum(-1)
 
     def coverage_bound(self, coverage: Tensor, mask: Tensor) -> Tensor:

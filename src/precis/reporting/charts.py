@@ -49,8 +49,8 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, str]]]) -> str | N
     curves = {name: curve for name, curve in curves.items() if any(curve.values())}
     if not curves:
         return None
-    with _style():
-        figure = _figure(7.2, 3.4)
+    with drawing():
+        figure = new_figure(7.2, 3.4)
         axes = figure.subplots()
         for number, (name, curve) in enumerate(curves.items()):
             colour = COLOURS[number % len(COLOURS)]
@@ -68,8 +68,8 @@ def loss_curves(histories: Mapping[str, Sequence[Mapping[str, str]]]) -> str | N
 
 def score_bars(rows: Sequence[tuple[str, float, float, float, bool]]) -> str:
     """ROUGE-1 with intervals: rows of name, mean, low, high, and whether it is a baseline."""
-    with _style():
-        figure = _figure(7.2, 0.6 + 0.42 * len(rows))
+    with drawing():
+        figure = new_figure(7.2, 0.6 + 0.42 * len(rows))
         axes = figure.subplots()
         places = range(len(rows))
         means = [mean for _, mean, _, _, _ in rows]
@@ -92,8 +92,8 @@ def length_chart(ranges: Sequence[str], rows: Sequence[tuple[str, Sequence[str]]
     """ROUGE-1 of the systems by length of the document; None with fewer than two ranges."""
     if len(ranges) < 2:
         return None
-    with _style():
-        figure = _figure(7.2, 3.2)
+    with drawing():
+        figure = new_figure(7.2, 3.2)
         axes = figure.subplots()
         for number, (name, cells) in enumerate(rows):
             values = [float(cell) for cell in cells]
@@ -118,8 +118,8 @@ def heat_map(attention: Mapping[str, Any]) -> str:
     heaviest = np.argsort(-weights.max(axis=0), kind="stable")[:MOST_SOURCE_WORDS]
     shown = np.sort(heaviest)
     p_gen = [value for value in attention["p_gen"] if value is not None]
-    with _style():
-        figure = _figure(1.9 + 0.19 * len(shown), 1.9 + 0.24 * len(weights))
+    with drawing():
+        figure = new_figure(1.9 + 0.19 * len(shown), 1.9 + 0.24 * len(weights))
         if p_gen:
             axes, side = figure.subplots(1, 2, sharey=True, width_ratios=[0.19 * len(shown), 1.1])
             side.barh(range(len(p_gen)), p_gen, color=COLOURS[1], height=0.7)
@@ -141,19 +141,26 @@ def _short(word: str, longest: int = 18) -> str:
     return word if len(word) <= longest else word[: longest - 1] + "…"
 
 
-def _style() -> Any:
+def drawing() -> Any:
+    """The style of all charts, to be used as a context."""
     import matplotlib
 
     return matplotlib.rc_context(STYLE)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, in inches, that no window system hears of."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _svg(figure: Figure) -> str:
+def svg_bytes(figure: Figure) -> bytes:
+    """The figure as SVG, without a date."""
     file = io.BytesIO()
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+    return file.getvalue()
+
+
+def _svg(figure: Figure) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(svg_bytes(figure)).decode("ascii")

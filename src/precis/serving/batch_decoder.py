@@ -70,11 +70,15 @@ class BatchDecoder:
         model: in evaluation mode.
         shortlist: None for the whole vocabulary.
         eight_bits: what `pack_output` made of the model's matrix, or None; the whole vocabulary only.
+
+    Attributes:
+        num_steps: steps taken so far, those of each hypothesis counted.
     """
 
     def __init__(
         self, model: SummarizationModel, shortlist: Shortlist | None, eight_bits: EightBits | None = None
     ) -> None:
+        self.num_steps = 0
         self._shortlist = shortlist
         self._model = model
         self._output: _BufferedOutput | None = None
@@ -97,6 +101,7 @@ class BatchDecoder:
 
     def step(self, memory: Memory, state: State, previous_ids: Tensor) -> Step:
         """One step; the tensors of P_vocab are overwritten by the next."""
+        self.num_steps += previous_ids.numel()
         if self._shortlist is not None:
             previous_ids = self._shortlist.words[previous_ids]
         if self._output is not None:

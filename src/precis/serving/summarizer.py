@@ -51,7 +51,7 @@ DECODING_KEYS = {
     "banned_words",
     "frequent_words",
 }
-OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity", "shortlist", "int8"}
+OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity", "stop_early", "shortlist", "int8"}
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,15 @@ class _Document:
     source_ids: list[int]
     extended_ids: list[int]
     source_oovs: list[str]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All hypotheses of one document that ended, and what each of them reads."""
+
+    hypotheses: list[Hypothesis]
+    texts: list[str]
+    num_source_words: int
 
 
 class Summarizer:
@@ -173,7 +182,7 @@ class Summarizer:
             self.model.eval()
         try:
             for batch in _batches(documents, batch_size):
-                hypotheses = self._decode(batch, how)
+                hypotheses, _ = self._search(batch, how)
                 for document, found in zip(batch, hypotheses, strict=True):
                     written = [self._write(document, hypothesis, how, keep_attention) for hypothesis in found]
                     summaries[document.number] = self._with_alternatives(document, written)
@@ -186,6 +195,28 @@ class Summarizer:
             self._with_alternatives(document, []) if summary is None else summary
             for document, summary in zip(documents, summaries, strict=True)
         ]
+
+    def candidates(
+        self, texts: Sequence[str], *, beam_size: int, batch_size: int = BATCH_SIZE, **decoding: Any
+    ) -> tuple[list[Candidates], int]:
+        """All hypotheses that end in a search for each text, and the decoder steps that it took.
+
+        A decoder step is one step of one hypothesis. How hypotheses are ranked changes nothing: other penalties
+        would find the same ones.
+        """
+        how = self._settings(
+            {**decoding, "beam_size": beam_size, "n_best": 2 * beam_size, "stop_early": False}
+        )
+        documents = [self._read(number, text) for number, text in enumerate(texts)]
+        found = [Candidates([], [], len(document.tokens)) for document in documents]
+        num_steps = 0
+        for batch in _batches(documents, batch_size):
+            hypotheses, steps_of_batch = self._search(batch, how)
+            num_steps += steps_of_batch
+            for document, of_document in zip(batch, hypotheses, strict=True):
+                written = [self._write(document, one, how, keep_attention=False).text for one in of_document]
+                found[document.number] = Candidates(of_document, written, len(document.tokens))
+        return found, num_steps
 
     def words(self, text: str) -> list[str]:
         """A text's words, as this model sees them."""
@@ -226,6 +257,7 @@ class Summarizer:
             ),
             groups=how.get("groups", 1),
             diversity=how.get("diversity", 0.0),
+            stop_early=how.get("stop_early", True),
         )
 
     def _read(self, number: int, text: str) -> _Document:
@@ -234,7 +266,8 @@ class Summarizer:
         extended_ids, source_oovs = extend_source(words, self.target_vocabulary)
         return _Document(number, text, tokens, self.source_vocabulary.ids(words), extended_ids, source_oovs)
 
-    def _decode(self, batch: list[_Document], how: Mapping[str, Any]) -> list[list[Hypothesis]]:
+    def _search(self, batch: list[_Document], how: Mapping[str, Any]) -> tuple[list[list[Hypothesis]], int]:
+        """The best hypotheses of each document, and the decoder steps that it took to find them."""
         source = Source(
             ids=_padded([document.source_ids for document in batch]),
             extended_ids=_padded([document.extended_ids for document in batch]),
@@ -249,9 +282,9 @@ class Summarizer:
         with torch.inference_mode():
             if not how.get("shortlist") or output_owner(self.model) is None:
                 decoder = BatchDecoder(self.model, None, self._packed() if how.get("int8") else None)
-                return beam_search(
-                    decoder, decoder.encode(source), source.extended_ids, settings, SPECIAL, banned
-                )
+                memory = decoder.encode(source)
+                found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
+                return found, decoder.num_steps
             shortlist = Shortlist.of_batch(source.extended_ids, size, how["shortlist"])
             decoder = BatchDecoder(self.model, shortlist)
             found = beam_search(
@@ -262,7 +295,10 @@ class Summarizer:
                 SPECIAL,
                 None if banned is None else shortlist.places(banned),
             )
-        return [[replace(one, ids=shortlist.ids(one.ids)) for one in of_document] for of_document in found]
+        in_vocabulary = [
+            [replace(one, ids=shortlist.ids(one.ids)) for one in of_document] for of_document in found
+        ]
+        return in_vocabulary, decoder.num_steps
 
     def _packed(self) -> EightBits | None:
         """The output matrix in eight bits, made when it is first asked for."""
