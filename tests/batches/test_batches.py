@@ -66,9 +66,9 @@ def test_a_file_of_other_columns_or_cut_short_is_refused(tmp_path, corpus):
         EncodedCorpus(tmp_path / "missing.arrow")
 
 
-def sampler(num_batches: int, seed: int = 3) -> TrainingSampler:
+def sampler(num_batches: int, seed: int = 3, first: int = 0) -> TrainingSampler:
     lengths = np.random.default_rng(0).integers(1, 200, size=1_003)
-    return TrainingSampler(lengths, lengths // 10, batch_size=8, num_batches=num_batches, seed=seed)
+    return TrainingSampler(lengths, lengths // 10, batch_size=8, first_batch=first, num_batches=num_batches, seed=seed)
 
 
 def test_every_row_is_seen_once_an_epoch():
@@ -90,6 +90,10 @@ def test_a_training_goes_on_with_the_batches_that_it_has_not_seen(start):
     resumed.start_batch = start
     assert list(resumed) == list(sampler(200))[start:]
     assert len(resumed) == 200
+
+
+def test_a_later_phase_takes_up_the_order_where_the_first_one_left_it():
+    assert list(sampler(50, first=110)) == list(sampler(160))[110:]
 
 
 def test_batches_hold_rows_of_like_length():

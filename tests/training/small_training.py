@@ -82,6 +82,7 @@ def run(directory: Path, **settings: object) -> Trained:
     work.mkdir(exist_ok=True)
     record = RunRecord(work, "test", "pointer", "0" * 64, params={}, tags={}, datasets=[])
     defaults = {
+        "seed": 7,
         "max_epochs": 5,
         "max_minutes": 0.0,
         "optimizer": "adam",

@@ -24,7 +24,8 @@ class TrainingSampler(Sampler[list[int]]):
         source_lengths: words of each row's source, (N,).
         target_lengths: words of each row's target, (N,).
         batch_size: rows in a batch; the last batch of an epoch may have fewer.
-        num_batches: where the training ends, in the middle of an epoch if need be.
+        first_batch: where it begins, counted from the start of the first epoch.
+        num_batches: how many there are, in the middle of an epoch if need be.
         seed: with the epoch, decides the order.
     """
 
@@ -34,12 +35,14 @@ class TrainingSampler(Sampler[list[int]]):
         target_lengths: NDArray[np.int64],
         *,
         batch_size: int,
+        first_batch: int,
         num_batches: int,
         seed: int,
     ) -> None:
         self._source_lengths = source_lengths
         self._target_lengths = target_lengths
         self._batch_size = batch_size
+        self._first_batch = first_batch
         self._num_batches = num_batches
         self._seed = seed
         self.start_batch = 0
@@ -50,11 +53,12 @@ class TrainingSampler(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         per_epoch = batches_per_epoch(len(self._source_lengths), self._batch_size)
-        batch_number = self.start_batch
-        while batch_number < self._num_batches:
+        batch_number = self._first_batch + self.start_batch
+        end = self._first_batch + self._num_batches
+        while batch_number < end:
             epoch, position = divmod(batch_number, per_epoch)
             for batch in self.batches_of_epoch(epoch)[position:]:
-                if batch_number == self._num_batches:
+                if batch_number == end:
                     return
                 yield batch
                 batch_number += 1

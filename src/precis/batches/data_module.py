@@ -52,12 +52,13 @@ class EncodedDataModule(pl.LightningDataModule):
         self._seed = seed
         self._sampler: TrainingSampler | None = None
 
-    def plan(self, num_updates: int) -> None:
-        """Set where the training ends; before Lightning asks for the batches."""
+    def plan(self, num_updates: int, *, first_update: int = 0) -> None:
+        """Set how long the training is, and which updates came before it; before Lightning asks for batches."""
         self._sampler = TrainingSampler(
             self.training.source_lengths,
             self.training.target_lengths,
             batch_size=self._batch_size,
+            first_batch=first_update,
             num_batches=num_updates,
             seed=self._seed,
         )

@@ -83,6 +83,16 @@ def document_statistics(
     )
 
 
+def repeated_share(summaries: Iterable[Sequence[str]], *, size: int) -> float:
+    """The share of the n-grams of so many words that repeat an earlier one of their summary; 0 without any."""
+    repeated = total = 0
+    for summary in summaries:
+        grams = _ngrams(summary, size)
+        total += len(grams)
+        repeated += len(grams) - len(set(grams))
+    return repeated / total if total else 0.0
+
+
 def copied_spans(summary: Sequence[str], source: Sequence[str]) -> tuple[int, ...]:
     """Lengths of the runs of two or more words that stand in the source as they are, found greedily.
 

@@ -11,12 +11,19 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from precis.errors import PrecisError
+from precis.evaluation.statistics import repeated_share
 from precis.files import atomic_directory
 from precis.params import Params, load_params
 from precis.stages.entry import run_stage
+
+if TYPE_CHECKING:
+    from precis.batches.data_module import EncodedDataModule
+    from precis.models.base import SummarizationModel
+    from precis.text.vocabulary import Vocabulary
+    from precis.training.tracking import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -40,20 +47,10 @@ def train_model(name: str, params: Params) -> None:
 
     from precis.batches.data_module import EncodedDataModule
     from precis.models.build import build_model, options_of
-    from precis.serving.summarizer import Summarizer
     from precis.text.vocabulary import Vocabulary
-    from precis.training.checkpoints import training_fingerprint
-    from precis.training.lineage import lineage_tags
+    from precis.training.coverage_phase import train_in_phases
     from precis.training.progress import write_history
-    from precis.training.run import train
-    from precis.training.tracking import (
-        RUN_FILE,
-        DatasetRecord,
-        RunRecord,
-        content_digest,
-        flatten,
-        git_tags,
-    )
+    from precis.training.tracking import RUN_FILE
 
     for quiet in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
@@ -78,46 +75,20 @@ def train_model(name: str, params: Params) -> None:
         shared_vocabulary=params.vocabulary.shared,
         **{key: value for key, value in params.model.model_dump().items() if key in options_of(name)},
     )
-
-    sections = {
-        section: value
-        for section, value in params.model_dump(mode="json").items()
-        if section in ("train", "model", "vocabulary", "encode", "text")
+    text_settings = {
+        "lowercase": params.text.lowercase,
+        "source_max_length": params.encode.source_max_length,
+        "shared": params.vocabulary.shared,
     }
-    data_files = [ENCODED / "train.arrow", ENCODED / "validation.arrow", *vocabulary_files]
-    fingerprint = training_fingerprint(json.dumps([name, sections], sort_keys=True), data_files)
-    digests = {path.as_posix(): content_digest(path) for path in data_files}
-    directory = WORK / name / fingerprint[:16]
+    samples = _Samples(
+        model,
+        (source_vocabulary, target_vocabulary),
+        text_settings,
+        max_length=params.encode.target_max_length,
+        num_shown=params.train.sample_summaries,
+    )
     with _only_one(WORK / name):
-        directory.mkdir(parents=True, exist_ok=True)
-        group = hashlib.sha256(json.dumps([digests, sections], sort_keys=True).encode()).hexdigest()[:12]
-        record = RunRecord(
-            directory,
-            experiment=params.tracking.experiment,
-            name=f"{name} {group[:6]}",
-            fingerprint=fingerprint,
-            params={"name": name, **flatten(params.model_dump(mode="json"))},
-            tags={"precis.model": name, "precis.pipeline": group, **git_tags(), **lineage_tags()},
-            datasets=[
-                DatasetRecord(
-                    "training",
-                    "data/encoded/train.arrow",
-                    digests["data/encoded/train.arrow"],
-                    len(data.training),
-                ),
-                DatasetRecord(
-                    "validation",
-                    "data/encoded/validation.arrow",
-                    digests["data/encoded/validation.arrow"],
-                    len(data.validation),
-                ),
-            ],
-        )
-        text_settings: dict[str, Any] = {
-            "lowercase": params.text.lowercase,
-            "source_max_length": params.encode.source_max_length,
-            "shared": params.vocabulary.shared,
-        }
+        record = _record(name, params, data, vocabulary_files)
         log.info(
             "%s: %s parameters, %s pairs, %s + %s words",
             name,
@@ -126,40 +97,26 @@ def train_model(name: str, params: Params) -> None:
             f"{len(source_vocabulary):,}",
             f"{len(target_vocabulary):,}",
         )
-        examples = _validation_examples(params.train.sample_summaries)
-
-        def summarize() -> list[tuple[str, str]]:
-            summarizer = Summarizer(
-                model,
-                source_vocabulary,
-                target_vocabulary,
-                **text_settings,
-                decoding=_greedy(params.encode.target_max_length),
-            )
-            summaries = summarizer.summarize([document for document, _ in examples])
-            return [
-                (reference, summary.text) for (_, reference), summary in zip(examples, summaries, strict=True)
-            ]
-
         status = "KILLED"
         record.deliver()
         try:
-            trained = train(
+            trained = train_in_phases(
                 model,
                 data,
                 record,
-                directory,
+                record.directory,
                 name=name,
-                summarize=summarize,
+                summarize=samples.pairs,
+                repetition=samples.repetition,
                 **_trainer_settings(params),
             )
-            history = directory / "history.csv"
+            history = record.directory / "history.csv"
             write_history(record.spool, history, data.updates_per_epoch)
             with atomic_directory(MODELS / name) as published:
                 for path in [*trained.directory.iterdir(), *vocabulary_files, history]:
                     shutil.copy(path, published)
                 (published / "text.json").write_text(_json(text_settings), encoding="utf-8")
-                run = {"experiment": params.tracking.experiment, "fingerprint": fingerprint, "model": name}
+                run = {"experiment": record.experiment, "fingerprint": record.fingerprint, "model": name}
                 (published / RUN_FILE).write_text(_json(run), encoding="utf-8")
             record.log_summary(
                 {
@@ -185,12 +142,86 @@ def train_model(name: str, params: Params) -> None:
             trained.seconds / 60,
         )
         if record.is_delivered:
-            shutil.rmtree(directory)
+            shutil.rmtree(record.directory)
+
+
+def _record(name: str, params: Params, data: EncodedDataModule, vocabulary_files: list[Path]) -> RunRecord:
+    """The run's record, in the folder of what the model comes from: with other parameters it is another one."""
+    from precis.training.checkpoints import training_fingerprint
+    from precis.training.lineage import lineage_tags
+    from precis.training.tracking import (
+        DatasetRecord,
+        RunRecord,
+        content_digest,
+        flatten,
+        git_tags,
+    )
+
+    sections = {
+        section: value
+        for section, value in params.model_dump(mode="json").items()
+        if section in ("train", "model", "vocabulary", "encode", "text")
+    }
+    splits = {
+        "training": (ENCODED / "train.arrow", len(data.training)),
+        "validation": (ENCODED / "validation.arrow", len(data.validation)),
+    }
+    files = [*(path for path, _ in splits.values()), *vocabulary_files]
+    fingerprint = training_fingerprint(json.dumps([name, sections], sort_keys=True), files)
+    digests = {path.as_posix(): content_digest(path) for path in files}
+    # the runs of one pipeline: trained with the same data and parameters
+    group = hashlib.sha256(json.dumps([digests, sections], sort_keys=True).encode()).hexdigest()[:12]
+    directory = WORK / name / fingerprint[:16]
+    directory.mkdir(parents=True, exist_ok=True)
+    return RunRecord(
+        directory,
+        experiment=params.tracking.experiment,
+        name=f"{name} {group[:6]}",
+        fingerprint=fingerprint,
+        params={"name": name, **flatten(params.model_dump(mode="json"))},
+        tags={"precis.model": name, "precis.pipeline": group, **git_tags(), **lineage_tags()},
+        datasets=[
+            DatasetRecord(context, path.as_posix(), digests[path.as_posix()], num_rows)
+            for context, (path, num_rows) in splits.items()
+        ],
+    )
+
+
+class _Samples:
+    """Greedy summaries of the first validation documents, to look at and to count repetitions in."""
+
+    NUM_COUNTED = 200
+
+    def __init__(
+        self,
+        model: SummarizationModel,
+        vocabularies: tuple[Vocabulary, Vocabulary],
+        text_settings: dict[str, Any],
+        *,
+        max_length: int,
+        num_shown: int,
+    ) -> None:
+        from precis.serving.summarizer import Summarizer
+
+        self._summarizer = Summarizer(model, *vocabularies, **text_settings, decoding=_greedy(max_length))
+        self._examples = _validation_examples(max(self.NUM_COUNTED, num_shown))
+        self._num_shown = num_shown
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """References with their summaries."""
+        shown = self._examples[: self._num_shown]
+        summaries = self._summarizer.summarize([document for document, _ in shown])
+        return [(reference, summary.text) for (_, reference), summary in zip(shown, summaries, strict=True)]
+
+    def repetition(self) -> float:
+        """The share of three-word phrases that repeat an earlier one of their summary."""
+        documents = [document for document, _ in self._examples[: self.NUM_COUNTED]]
+        return repeated_share([summary.words for summary in self._summarizer.summarize(documents)], size=3)
 
 
 def _trainer_settings(params: Params) -> dict[str, Any]:
     settings = params.train.model_dump()
-    for elsewhere in ("seed", "threads", "batch_size", "sample_summaries"):
+    for elsewhere in ("threads", "batch_size", "sample_summaries"):
         del settings[elsewhere]
     return settings
 
@@ -209,6 +240,8 @@ def _greedy(max_length: int) -> dict[str, Any]:
         "block_exceptions": [],
         "banned_words": [],
         "frequent_words": 0,
+        "shortlist": 0,
+        "int8": False,
     }
 
 
@@ -220,8 +253,6 @@ def _validation_examples(number: int) -> list[tuple[str, str]]:
     """Documents and references of the first validation rows."""
     import pyarrow.parquet as pq
 
-    if number == 0:
-        return []
     file = pq.ParquetFile("data/prepared/validation.parquet")
     rows = next(file.iter_batches(batch_size=number, columns=["document", "summary"])).to_pylist()
     return [(row["document"], row["summary"]) for row in rows]

@@ -23,10 +23,14 @@ class BestModel(pl.Callback):
         directory: where the best model goes.
         save: writes the model into a folder.
         patience: validations in a row without a better loss after which training stops.
+        first_update: updates of the phases before.
     """
 
-    def __init__(self, directory: Path, *, save: Callable[[Path], None], patience: int) -> None:
+    def __init__(
+        self, directory: Path, *, save: Callable[[Path], None], patience: int, first_update: int
+    ) -> None:
         self._directory = directory
+        self._first_update = first_update
         self._save = save
         self._patience = patience
         self.best_loss = math.inf
@@ -37,7 +41,11 @@ class BestModel(pl.Callback):
         """Keep the model if it is the best so far; stop if the last ones were not."""
         loss = float(trainer.callback_metrics["validation_loss"])
         if loss < self.best_loss:
-            self.best_loss, self.best_update, self.num_worse = loss, trainer.global_step, 0
+            self.best_loss, self.best_update, self.num_worse = (
+                loss,
+                self._first_update + trainer.global_step,
+                0,
+            )
             refuse_non_finite(pl_module.state_dict())
             with atomic_directory(self._directory) as directory:
                 self._save(directory)

@@ -47,11 +47,12 @@ class TrainingLoss(pl.Callback):
 
 
 class RecordLogger(Logger):
-    """Lightning's logger in front of a run's record."""
+    """Lightning's logger in front of a run's record; counts the updates of the phases before."""
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord, first_update: int) -> None:
         super().__init__()
         self._record = record
+        self._first_update = first_update
 
     @property
     def name(self) -> str:
@@ -71,7 +72,7 @@ class RecordLogger(Logger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Keep the metrics in the record's local file."""
         assert step is not None
-        self._record.log_metrics(metrics, step)
+        self._record.log_metrics(metrics, self._first_update + step)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         """Nothing: the record has all parameters from its start."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytorch_lightning as pl
+import torch
 
 from precis.batches.data_module import EncodedDataModule
 from precis.errors import PrecisError
@@ -41,8 +42,8 @@ class Trained:
     Attributes:
         directory: holds the best model's weights and configuration.
         best_loss: validation loss of the best model.
-        best_update: the update after which it was validated.
-        num_updates: updates done.
+        best_update: the update after which it was validated, counted over all phases.
+        num_updates: updates done, over all phases.
         seconds: of training, over all its parts.
     """
 
@@ -61,7 +62,8 @@ def train(
     *,
     name: str,
     summarize: Callable[[], list[tuple[str, str]]],
-    max_epochs: int,
+    seed: int,
+    max_epochs: float,
     max_minutes: float,
     optimizer: str,
     learning_rate: float,
@@ -74,6 +76,7 @@ def train(
     log_every_updates: int,
     checkpoint_every_updates: int,
     max_skipped_batches: int,
+    first_update: int = 0,
 ) -> Trained:
     """Train until the last update, or until validation says that it is enough.
 
@@ -84,6 +87,7 @@ def train(
         directory: where checkpoints and the best model are kept; a checkpoint in it is gone on from.
         name: the model's name, for people.
         summarize: gives pairs of reference and summary for a few validation rows.
+        seed: of dropout.
         max_epochs: how often every row is seen at the most; rounded up to whole validations.
         max_minutes: of training; 0 for no limit.
         optimizer: adam or adagrad.
@@ -97,14 +101,16 @@ def train(
         log_every_updates: updates between two points of the training loss.
         checkpoint_every_updates: updates between two checkpoints.
         max_skipped_batches: non-finite updates that are left out before training stops.
+        first_update: updates of the phases before this one.
 
     Raises:
         PrecisError: a loss or gradient is not finite, or nothing was ever validated.
     """
     validation_interval = math.ceil(data.updates_per_epoch / validations_per_epoch)
-    num_validations = math.ceil(data.updates_per_epoch * max_epochs / validation_interval)
+    num_validations = max(1, math.ceil(data.updates_per_epoch * max_epochs / validation_interval))
     num_updates = num_validations * validation_interval
-    data.plan(num_updates)
+    data.plan(num_updates, first_update=first_update)
+    torch.manual_seed(seed + first_update)
     checkpoint = _checkpoint_to_go_on_from(directory)
     if checkpoint is not None:
         update = int(checkpoint.stem)
@@ -122,7 +128,12 @@ def train(
         gradient_clip=gradient_clip,
         recorder=FlightRecorder(directory, row_id=data.training.row_id, max_skipped=max_skipped_batches),
     )
-    best = BestModel(directory / "best", save=lambda path: save_model(model, path), patience=patience)
+    best = BestModel(
+        directory / "best",
+        save=lambda path: save_model(model, path),
+        patience=patience,
+        first_update=first_update,
+    )
     resume = Resume(
         directory,
         every_updates=checkpoint_every_updates,
@@ -138,7 +149,7 @@ def train(
         val_check_interval=validation_interval,
         num_sanity_val_steps=0,
         deterministic=True,
-        logger=RecordLogger(record),
+        logger=RecordLogger(record, first_update),
         log_every_n_steps=1,
         callbacks=[
             TrainingLoss(log_every_updates),
@@ -174,7 +185,7 @@ def train(
         directory=directory / "best",
         best_loss=best.best_loss,
         best_update=best.best_update,
-        num_updates=trainer.global_step,
+        num_updates=first_update + trainer.global_step,
         seconds=resume.seconds,
     )
 

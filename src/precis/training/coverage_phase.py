@@ -1,0 +1,129 @@
+"""Coverage switched on when training is done, for a short while, and kept only if it pays.
+
+See et al. (2017, section 5) found that coverage taught from the start spoils the model, and that a short
+phase at the end is enough. Here that phase is tried by itself and judged on the validation split.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file
+
+from precis.batches.data_module import EncodedDataModule
+from precis.files import atomic_path
+from precis.models.base import SummarizationModel
+from precis.models.storage import WEIGHTS_FILE
+from precis.training.run import Trained, train
+from precis.training.tracking import RunRecord
+
+log = logging.getLogger(__name__)
+
+_TRAINED_FILE = "trained.json"
+
+
+def train_in_phases(
+    model: SummarizationModel,
+    data: EncodedDataModule,
+    record: RunRecord,
+    directory: Path,
+    *,
+    name: str,
+    repetition: Callable[[], float],
+    coverage_epochs: float,
+    coverage_learning_rate: float,
+    coverage_max_loss: float,
+    coverage_min_repetition: float,
+    **settings: Any,
+) -> Trained:
+    """Train without coverage; then, if summaries repeat themselves, with it; keep what is better.
+
+    Each phase leaves a file when it is done, so that an interrupted training goes on in the right one.
+
+    Args:
+        model: with or without coverage; one without has one phase.
+        data: the batches; the second phase takes up their order where the first one left it.
+        record: where the metrics go.
+        directory: holds a folder for each phase.
+        name: the model's name, for people.
+        repetition: the share of three-word phrases in validation summaries that repeat an earlier one.
+        coverage_epochs: length of the second phase; 0 switches coverage on from the start, in one phase.
+        coverage_learning_rate: of the second phase, as a share of the highest.
+        coverage_max_loss: by which share the validation loss may grow.
+        coverage_min_repetition: below it there is nothing to gain, and no second phase.
+        settings: of `train`.
+    """
+    if not model.options.get("coverage") or coverage_epochs == 0:
+        return train(model, data, record, directory / "plain", name=name, **settings)
+    model.switch_coverage(False)
+    plain = _finished(directory / "plain")
+    if plain is None:
+        plain = train(model, data, record, _made(directory / "plain"), name=name, **settings)
+        _finish(directory / "plain", plain)
+    model.load_state_dict(load_file(plain.directory / WEIGHTS_FILE))
+    before = repetition()
+    record.log_summary({"repetition_without_coverage": before})
+    if before < coverage_min_repetition:
+        log.info("%s: %.1f %% of phrases repeat, so coverage is not needed", name, 100 * before)
+        return plain
+
+    log.info("%s: %.1f %% of phrases repeat; trying coverage", name, 100 * before)
+    model.switch_coverage(True)
+    second = {
+        **settings,
+        "max_epochs": coverage_epochs,
+        "learning_rate": settings["learning_rate"] * coverage_learning_rate,
+        "warmup_updates": 0,
+        "final_learning_rate": 1.0,
+        # one validation, at the end: an earlier model has learned less of coverage
+        "validations_per_epoch": max(1, int(1 / coverage_epochs)),
+    }
+    covered = train(
+        model,
+        data,
+        record,
+        _made(directory / "coverage"),
+        name=f"{name} with coverage",
+        first_update=plain.num_updates,
+        **second,
+    )
+    after = repetition()
+    growth = covered.best_loss / plain.best_loss - 1
+    pays = after < before and growth <= coverage_max_loss
+    record.log_summary(
+        {"repetition_with_coverage": after, "coverage_loss_growth": growth, "coverage_kept": float(pays)}
+    )
+    log.info(
+        "%s: coverage is %s: repeated phrases from %.1f %% to %.1f %%, validation loss %+.1f %%",
+        name,
+        "kept" if pays else "undone",
+        100 * before,
+        100 * after,
+        100 * growth,
+    )
+    chosen = covered if pays else plain
+    return replace(chosen, num_updates=covered.num_updates, seconds=plain.seconds + covered.seconds)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(exist_ok=True)
+    return directory
+
+
+def _finish(directory: Path, trained: Trained) -> None:
+    values = {**asdict(trained), "directory": trained.directory.name}
+    with atomic_path(directory / _TRAINED_FILE) as path:
+        path.write_text(json.dumps(values), encoding="utf-8")
+
+
+def _finished(directory: Path) -> Trained | None:
+    path = directory / _TRAINED_FILE
+    if not path.is_file():
+        return None
+    values = json.loads(path.read_text(encoding="utf-8"))
+    return Trained(**{**values, "directory": directory / values["directory"]})
