@@ -54,6 +54,7 @@ class CorpusDocstrings(Section):
     min_summary_words: int = Field(ge=1)
     max_summary_words: int = Field(ge=1)
     min_document_words: int = Field(ge=1)
+    min_overlap: float = Field(ge=0, le=1)
 
 
 class CorpusFiles(Section):

@@ -45,6 +45,7 @@ _NOISE = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_LONGER_WORD = re.compile(r"\w{4,}")
 
 
 @dataclass(frozen=True)
@@ -55,25 +56,50 @@ class SourceFile:
     path: Path
 
 
-def read_docstrings(
-    distribution: str, min_summary_words: int, max_summary_words: int, min_document_words: int
-) -> Iterator[Article]:
+@dataclass(frozen=True)
+class Wanted:
+    """Which pairs are taken.
+
+    Attributes:
+        min_summary_words: of the summary line, split at white space.
+        max_summary_words: the same.
+        min_document_words: of what follows the summary line.
+        min_overlap: the share of the summary's words of four letters or more that the document must have; 0
+            takes every pair. A summary line that its document says nothing of teaches a model to make things
+            up; Rush et al. (2015, section 7.1) leave out such headlines.
+    """
+
+    min_summary_words: int
+    max_summary_words: int
+    min_document_words: int
+    min_overlap: float
+
+    def takes(self, summary: str, document: str) -> bool:
+        """Whether this is a pair to learn from."""
+        if not self.min_summary_words <= len(summary.split()) <= self.max_summary_words:
+            return False
+        if len(document.split()) < self.min_document_words:
+            return False
+        words = _LONGER_WORD.findall(summary.lower())
+        if not words:
+            return self.min_overlap == 0
+        found = set(_LONGER_WORD.findall(document.lower()))
+        return sum(word in found for word in words) >= self.min_overlap * len(words)
+
+
+def read_docstrings(distribution: str, wanted: Wanted) -> Iterator[Article]:
     """The pairs of all packages that `distribution` needs, in the order of their files' names.
 
     Args:
         distribution: the installed distribution whose requirements are mined; itself left out.
-        min_summary_words: of the summary line, split at white space.
-        max_summary_words: the same.
-        min_document_words: of what follows the summary line.
+        wanted: which pairs are taken.
     """
     files = {file.name: file for file in [*_standard_library(), *_required_files(distribution)]}
     for name in sorted(files):
-        yield from mine(files[name], min_summary_words, max_summary_words, min_document_words)
+        yield from mine(files[name], wanted)
 
 
-def mine(
-    file: SourceFile, min_summary_words: int, max_summary_words: int, min_document_words: int
-) -> Iterator[Article]:
+def mine(file: SourceFile, wanted: Wanted) -> Iterator[Article]:
     """The pairs of one source file, in the order of the file; a file that does not parse has none."""
     source = file.path.read_bytes()
     if b'"""' not in source and b"'''" not in source:
@@ -90,9 +116,7 @@ def mine(
         if pair is None:
             continue
         summary, document = pair
-        if not min_summary_words <= len(summary.split()) <= max_summary_words:
-            continue
-        if len(document.split()) < min_document_words:
+        if not wanted.takes(summary, document):
             continue
         taken[name] = taken.get(name, 0) + 1
         number = f"#{taken[name]}" if taken[name] > 1 else ""

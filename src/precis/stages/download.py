@@ -25,7 +25,7 @@ from precis.corpora.article import (
     stable_hash,
 )
 from precis.corpora.columns import Columns
-from precis.corpora.docstrings import read_docstrings
+from precis.corpora.docstrings import Wanted, read_docstrings
 from precis.corpora.files import FilesReader, Limits, Retries
 from precis.corpora.hub import HubReader
 from precis.corpora.splits import Shares, group_of, pick, split_by_hash, split_by_time
@@ -161,7 +161,7 @@ def _articles(corpus: CorpusParams, distribution: str, folder: Path) -> Iterable
     retries = Retries(corpus.retries.attempts, corpus.retries.wait_seconds)
     match corpus.source:
         case "docstrings":
-            return read_docstrings(distribution, **corpus.docstrings.model_dump())
+            return read_docstrings(distribution, Wanted(**corpus.docstrings.model_dump()))
         case "files":
             files = corpus.files
             limits = Limits(files.max_row_bytes, files.max_decompressed_bytes, files.max_decompression_ratio)
