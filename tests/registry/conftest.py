@@ -53,7 +53,9 @@ def client(tmp_path, monkeypatch, empty_database):
 def make_model(tmp_path):
     """A function that writes models/NAME and reports/NAME/metrics.json with random weights of a seed."""
 
-    def make(name: str = "pointer", *, seed: int = 1, rouge1: float = 30.0) -> Path:
+    def make(
+        name: str = "pointer", *, seed: int = 1, rouge1: float = 30.0, generation: str = "mixture"
+    ) -> Path:
         directory = tmp_path / "models" / name
         directory.mkdir(parents=True, exist_ok=True)
         vocabulary = Vocabulary.build(Counter(WORDS.split()), size=20, min_count=1)
@@ -63,7 +65,7 @@ def make_model(tmp_path):
             "cell": "gru", "layers": 1, "bidirectional": True, "embedding_size": 6, "hidden_size": 5,
             "decoder_size": 7, "tie_embeddings": True, "readout": "tanh", "dropout": 0.0, "word_dropout": 0.0,
             "label_smoothing": 0.0, "attention": "general", "input_feeding": False, "attend_with_cell": False,
-            "intra_attention": False, "coverage": False, "coverage_weight": 0.0, "generation": "mixture",
+            "intra_attention": False, "coverage": False, "coverage_weight": 0.0, "generation": generation,
             "pointing_weight": 0.0,
         }  # fmt: skip
         size = len(vocabulary)
