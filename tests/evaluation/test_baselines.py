@@ -20,7 +20,9 @@ def test_random_sentences_are_the_same_for_the_same_document_and_seed():
     one = RandomSentences(2, seed=1)
     assert one(TEXT, []) == one(TEXT, [])
     assert len({RandomSentences(2, seed)(TEXT, []) for seed in range(20)}) > 2
-    assert set(one(TEXT, []).split("\n")) <= set("One two.|Three four five six.|Seven!|Eight nine ten.".split("|"))
+    assert set(one(TEXT, []).split("\n")) <= set(
+        "One two.|Three four five six.|Seven!|Eight nine ten.".split("|")
+    )
 
 
 def test_the_oracle_of_one_sentence_is_the_best_sentence():
@@ -38,4 +40,6 @@ def test_the_oracle_adds_no_sentence_that_helps_nothing():
 
 def test_extracting_keeps_the_order_of_documents():
     pairs = [(f"Number {number}. Rest.", ["x"]) for number in range(200)]
-    assert extract(Lead(1), pairs, map) == [f"Number {number}." for number in itertools.islice(itertools.count(), 200)]
+    assert extract(Lead(1), pairs, map) == [
+        f"Number {number}." for number in itertools.islice(itertools.count(), 200)
+    ]

@@ -34,7 +34,14 @@ def test_scores_of_ascii_text_are_those_of_rouge_score(stemmer):
 
 @pytest.mark.parametrize(
     "text",
-    ["भारत ने मैच जीत लिया", "Ελληνικά κείμενα", "日本は 勝った", "Zürich naïve 2024", "ru: привет", "عاصمة مصر"],
+    [
+        "भारत ने मैच जीत लिया",
+        "Ελληνικά κείμενα",
+        "日本は 勝った",
+        "Zürich naïve 2024",
+        "ru: привет",
+        "عاصمة مصر",
+    ],
 )
 def test_text_of_any_script_is_equal_to_itself(text):
     assert RougeScorer(PLAIN).score([text], text) == (1.0, 1.0, 1.0, 1.0)

@@ -86,7 +86,8 @@ def reports(tmp_path: Path) -> Path:
             "document_words,num_documents,rouge1\n0-9,5,20.0\n10+,7,30.5\n", encoding="utf-8"
         )
         (plots / "history.csv").write_text(
-            "step,epoch,train_loss,validation_loss,learning_rate\n10,0,4.0,,0.1\n20,0,,3.5,0.1\n", encoding="utf-8"
+            "step,epoch,train_loss,validation_loss,learning_rate\n10,0,4.0,,0.1\n20,0,,3.5,0.1\n",
+            encoding="utf-8",
         )
         heat_map = {
             "id": "doc-0",

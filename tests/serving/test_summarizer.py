@@ -180,3 +180,44 @@ def test_pointer_only_writes_words_of_the_document(tmp_path):
     for document, summary in zip(DOCUMENTS, only.summarize(DOCUMENTS), strict=True):
         assert set(summary.words) <= set(only.words(document))
         assert all(token.origin == "copied" for token in summary.tokens)
+
+
+def test_samples_are_drawn_when_asked_for(pointer):
+    documents = many_documents(5)
+    found = pointer.summarize(documents, samples=3, seed=4, temperature=1.5, top_k=20)
+    assert all(len(summary.alternatives) == 2 for summary in found)
+    again = pointer.summarize(documents, samples=3, seed=4, temperature=1.5, top_k=20, batch_size=2)
+    assert [summary.text for summary in found] == [summary.text for summary in again]
+    assert len({one.text for summary in found for one in (summary, *summary.alternatives)}) > 5
+    with pytest.raises(PrecisError, match="cannot be drawn with banned_words"):
+        pointer.summarize(documents, samples=1, banned_words=["the"])
+
+
+@pytest.mark.parametrize("name", ["attention", "pointer"])
+def test_a_shortlist_of_all_words_changes_nothing(tmp_path, name):
+    summarizer = Summarizer.load(write_model(tmp_path, name))
+    documents = DOCUMENTS + many_documents(20)
+    plain = summarizer.summarize(documents)
+    listed = summarizer.summarize(documents, shortlist=len(summarizer.target_vocabulary) - 4)
+    assert [summary.text for summary in plain] == [summary.text for summary in listed]
+
+
+def test_a_shortlist_keeps_to_its_words_and_those_of_the_batch(pointer):
+    documents = many_documents(20)
+    of_batch = {word for document in documents for word in pointer.words(document)[:60]}
+    for summary in pointer.summarize(documents, shortlist=5, batch_size=20):
+        for word in summary.words:
+            assert word in of_batch or pointer.target_vocabulary.id(word) < 9
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_screening_in_eight_bits_changes_little(tmp_path, name):
+    torch.set_num_threads(1)
+    summarizer = Summarizer.load(write_model(tmp_path, name))
+    documents = DOCUMENTS + many_documents(100)
+    plain, screened = summarizer.summarize(documents), summarizer.summarize(documents, int8=True)
+    equal = sum(one.text == other.text for one, other in zip(plain, screened, strict=True))
+    assert equal >= 0.9 * len(documents)
+    for one, other in zip(plain, screened, strict=True):
+        if one.text == other.text:
+            assert one.score == pytest.approx(other.score, abs=0.02)

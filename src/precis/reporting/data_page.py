@@ -119,6 +119,8 @@ def reach_chart(vocabulary: Mapping[str, Any]) -> str:
         )
         axes.axvline(vocabulary["target_vocabulary_size"], color="#3d4650", linestyle="--", linewidth=1)
         axes.set_xscale("log")
+        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30)
+        axes.minorticks_off()
         axes.set_xlabel("words in the vocabulary (dashed: chosen)")
         axes.set_ylabel("share of the summaries' words")
         axes.set_ylim(0, 1)

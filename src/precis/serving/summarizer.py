@@ -16,6 +16,7 @@ from precis.decoding.hypotheses import Hypothesis
 from precis.decoding.penalties import Penalties
 from precis.decoding.provenance import Origin, origins
 from precis.decoding.repetition import NgramBlock
+from precis.decoding.sampling import SamplingSettings, sample
 from precis.decoding.step import SpecialIds
 from precis.errors import PrecisError
 from precis.models.base import SummarizationModel
@@ -51,7 +52,8 @@ DECODING_KEYS = {
     "banned_words",
     "frequent_words",
 }
-OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity", "stop_early", "shortlist", "int8"}
+SAMPLING_KEYS = {"samples", "temperature", "top_k", "top_p", "seed"}
+OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity", "stop_early", "shortlist", "int8"} | SAMPLING_KEYS
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,8 @@ class Summarizer:
             progress: called with the number of documents done since the last call.
             keep_attention: whether summaries carry the whole attention, not only the heaviest weights.
             **decoding: what to change in the decoding parameters, for example `beam_size=1`; also `n_best`,
-                `groups` and `diversity`.
+                `groups` and `diversity`. With `samples` summaries are drawn at random instead, by `temperature`,
+                `top_k`, `top_p` and `seed`; the first comes with the others as its alternatives.
 
         Raises:
             PrecisError: there is no such decoding parameter, or its value cannot be used.
@@ -280,10 +283,15 @@ class Summarizer:
         settings = self._beam_settings(how)
         size = len(self.target_vocabulary)
         with torch.inference_mode():
-            if not how.get("shortlist") or output_owner(self.model) is None:
+            if how.get("samples") or not how.get("shortlist") or output_owner(self.model) is None:
                 decoder = BatchDecoder(self.model, None, self._packed() if how.get("int8") else None)
                 memory = decoder.encode(source)
-                found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
+                if how.get("samples"):
+                    drawn = _sampling_settings(how)
+                    numbers = [document.number for document in batch]
+                    found = sample(decoder, memory, source.extended_ids, drawn, SPECIAL, numbers)
+                else:
+                    found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
                 return found, decoder.num_steps
             shortlist = Shortlist.of_batch(source.extended_ids, size, how["shortlist"])
             decoder = BatchDecoder(self.model, shortlist)
@@ -378,6 +386,21 @@ class Summarizer:
         if len(written) == 1:
             return written[0]
         return replace(written[0], alternatives=tuple(written[1:]))
+
+
+def _sampling_settings(how: Mapping[str, Any]) -> SamplingSettings:
+    refused = [name for name in ("banned_words", "shortlist") if how.get(name)]
+    if refused:
+        raise PrecisError(f"samples cannot be drawn with {' and '.join(refused)}: leave samples or them out")
+    return SamplingSettings(
+        samples=how["samples"],
+        min_length=how["min_length"],
+        max_length=how["max_length"],
+        temperature=how.get("temperature", 1.0),
+        top_k=how.get("top_k", 0),
+        top_p=how.get("top_p", 1.0),
+        seed=how.get("seed", 0),
+    )
 
 
 def _token(

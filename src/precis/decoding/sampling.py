@@ -1,0 +1,158 @@
+"""Summaries drawn at random: temperature, the k most probable words, the most probable ones of mass p."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from precis.decoding.columns import next_words, source_columns
+from precis.decoding.hypotheses import Endings, Hypothesis, TraceStep, read_hypotheses
+from precis.decoding.step import Decoder, Memory, SpecialIds
+from precis.errors import PrecisError
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How to draw.
+
+    Attributes:
+        samples: summaries per document.
+        max_length: the most words; a longer one ends there.
+        min_length: the fewest words.
+        temperature: below 1 favours probable words, above 1 evens out.
+        top_k: draw among so many words; 0: among all.
+        top_p: draw among the most probable words that have this share of the probability together.
+        seed: the same seed draws the same summaries, whatever batch a document is in.
+    """
+
+    samples: int
+    max_length: int
+    seed: int
+    min_length: int = 0
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise PrecisError(
+                f"temperature {self.temperature} must be above 0; for the best words use a beam"
+            )
+        if not 0 < self.top_p <= 1:
+            raise PrecisError(f"top_p {self.top_p} must be above 0 and at most 1")
+        if not 0 <= self.min_length <= self.max_length:
+            raise PrecisError(f"min_length {self.min_length} must be from 0 to max_length, {self.max_length}")
+
+
+@torch.inference_mode()
+def sample(
+    decoder: Decoder,
+    memory: Memory,
+    extended_ids: Tensor,
+    settings: SamplingSettings,
+    special: SpecialIds,
+    document_numbers: list[int],
+) -> list[list[Hypothesis]]:
+    """Draw summaries of each document; scores are log-probabilities under the model, not under the changed one.
+
+    Args:
+        decoder: gives the state and the steps.
+        memory: what the encoder made of the documents, first dimension B.
+        extended_ids: extended ids of the sources, (B, S), `special.pad` after their ends.
+        settings: how to draw.
+        special: the ids that are no words.
+        document_numbers: of each document in the corpus: with the seed they decide what is drawn.
+    """
+    num_documents, samples = len(extended_ids), settings.samples
+    generators = [torch.Generator().manual_seed(settings.seed * 1_000_003 + n) for n in document_numbers]
+    state = decoder.initial_state(memory, samples)
+    previous = torch.full((num_documents, samples), special.bos)
+    log_probs = torch.zeros(num_documents, samples, dtype=torch.float64)
+    steps = torch.full((num_documents, samples), -1)
+    own = torch.arange(samples).expand(num_documents, -1)
+    trace: list[TraceStep] = []
+    columns = None
+    for num_words in range(settings.max_length + 1):
+        step = decoder.step(memory, state, previous)
+        state = step.state
+        size = step.vocab_log_probs.shape[2]
+        if columns is None:
+            columns = source_columns(
+                extended_ids,
+                vocabulary_size=size,
+                pad=special.pad,
+                eos=special.eos,
+                copies=step.p_gen_logit is not None,
+            )
+        words = next_words(step.vocab_log_probs, step.attention, step.p_gen_logit, columns)
+        for word_id in special.never_written:
+            words.vocab[:, :, word_id] = -torch.inf
+        ids = torch.cat(
+            [
+                torch.arange(size).expand(num_documents, -1),
+                columns.ids.masked_fill(columns.ids == special.pad, 0),
+            ],
+            1,
+        )
+        never = torch.isin(columns.ids, torch.tensor(special.never_written))
+        total = words.total.masked_fill(never.unsqueeze(1), -torch.inf)
+        all_log_probs = torch.cat([words.vocab + words.vocab_offset, total], dim=2)
+        at_end = (size + columns.end)[:, None, None].expand(-1, samples, 1)
+        end = torch.cat(
+            [part.gather(2, at_end - size) for part in (words.total, words.generated, words.copied)], dim=2
+        )
+        choosable = all_log_probs.clone()
+        if num_words < settings.min_length:
+            choosable.scatter_(2, at_end, -torch.inf)
+        noise = torch.stack([torch.rand(samples, generator=g, dtype=torch.float64) for g in generators])
+        places = draw(choosable, noise, settings)
+        if num_words == settings.max_length:
+            places = at_end.squeeze(2)
+        chosen = ids.gather(1, places)
+        chosen_log_probs = all_log_probs.gather(2, places.unsqueeze(2)).squeeze(2)
+        generated = torch.cat([words.vocab + words.vocab_offset, words.generated], dim=2)
+        copied = torch.cat([torch.full_like(words.vocab, -torch.inf), words.copied], dim=2)
+        trace.append(
+            TraceStep(
+                row_of_document=torch.arange(num_documents),
+                ids=chosen,
+                parents=own,
+                log_probs=chosen_log_probs,
+                generated=generated.gather(2, places.unsqueeze(2)).squeeze(2),
+                copied=copied.gather(2, places.unsqueeze(2)).squeeze(2),
+                end=end,
+                attention=step.attention,
+                p_gen=words.p_gen,
+            )
+        )
+        is_open = steps < 0
+        log_probs += torch.where(is_open, chosen_log_probs, 0.0)
+        steps = torch.where(is_open & (chosen == special.eos), num_words, steps)
+        if bool((steps >= 0).all()):
+            break
+        previous = chosen.masked_fill(chosen >= size, special.unk)
+    return read_hypotheses(trace, Endings(log_probs, log_probs, steps, own), special.eos)
+
+
+def draw(log_probs: Tensor, noise: Tensor, settings: SamplingSettings) -> Tensor:
+    """Places drawn from the last dimension, by the inverse of the cumulative distribution.
+
+    Args:
+        log_probs: (B, K, N).
+        noise: uniform on [0, 1), (B, K).
+        settings: temperature, top_k and top_p.
+    """
+    in_order, places = (log_probs.double() / settings.temperature).sort(dim=2, descending=True, stable=True)
+    probabilities = in_order.softmax(2)
+    if settings.top_k:
+        probabilities[:, :, settings.top_k :] = 0.0
+    before = probabilities.cumsum(2) - probabilities
+    mass = probabilities.sum(2, keepdim=True)
+    probabilities = probabilities.masked_fill(before >= settings.top_p * mass, 0.0)
+    cumulative = probabilities.cumsum(2)
+    target = (noise.unsqueeze(2) * cumulative[:, :, -1:]).clamp(max=cumulative[:, :, -1:])
+    chosen = torch.searchsorted(cumulative, target, right=True)
+    last = (probabilities > 0).sum(2, keepdim=True) - 1
+    return places.gather(2, torch.minimum(chosen, last)).squeeze(2)
