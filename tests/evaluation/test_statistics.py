@@ -37,9 +37,9 @@ def test_repeated_ngrams_count_every_further_occurrence():
 
 
 def test_copied_spans_are_the_longest_runs_found_in_the_source():
-    source = "a b c d e f".split()
-    assert copied_spans("b c d x e f a".split(), source) == (3, 2)
-    assert copied_spans("f e d".split(), source) == ()
+    source = ["a", "b", "c", "d", "e", "f"]
+    assert copied_spans(["b", "c", "d", "x", "e", "f", "a"], source) == (3, 2)
+    assert copied_spans(["f", "e", "d"], source) == ()
     assert copied_spans([], source) == ()
 
 

@@ -68,7 +68,7 @@ def compare_page(reports: Path) -> str:
     a, b = read_systems(reports)[-2:]
     compared = compare_documents(a, b, **HOW)
     chosen = worst_first(compared, 6)
-    documents = {row_id: "<script>x</script> text" for row_id in chosen}
+    documents = dict.fromkeys(chosen, "<script>x</script> text")
     return comparison_page(a, b, compared, documents, chosen=chosen, confidence=0.95)
 
 
@@ -106,7 +106,7 @@ def test_pages_are_the_same_bytes_every_time(reports):
 
 def test_the_markdown_table_has_baselines_first_and_the_best_model_last(reports):
     systems = read_systems(reports)
-    assert [system.title for system in systems][0] == "lead-1"
+    assert next(system.title for system in systems) == "lead-1"
     text = markdown(systems, compare_systems(systems, [scored_rows(s) for s in systems], **HOW), 0.95)
     table = [line for line in text.splitlines() if line.startswith("| ")]
     assert table[0].startswith("| system | ROUGE-1 | ROUGE-2 | ROUGE-L | ROUGE-Lsum | OOV recall |")
@@ -124,7 +124,7 @@ def test_lines_that_are_no_json_are_named(reports):
     with pytest.raises(PrecisError, match="not found: run `dvc repro evaluate`"):
         index(reports)
     shutil.rmtree(reports)
-    with pytest.raises(PrecisError, match="has no model's metrics.json"):
+    with pytest.raises(PrecisError, match=r"has no model's metrics.json"):
         read_systems(reports)
 
 

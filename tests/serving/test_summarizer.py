@@ -163,7 +163,7 @@ def test_a_wrong_decoding_parameter_is_named(pointer):
 
 
 def test_what_is_no_model_directory_is_refused(tmp_path):
-    with pytest.raises(PrecisError, match="text.json is missing"):
+    with pytest.raises(PrecisError, match=r"text.json is missing"):
         Summarizer.load(tmp_path)
     (tmp_path / "text.json").write_text("{", encoding="utf-8")
     with pytest.raises(PrecisError, match="cannot be read as JSON"):
