@@ -34,6 +34,15 @@ class See2017Port(nn.Module):
 
     def loss(self, batch: dict[str, Tensor]) -> Tensor:
         """Mean over the rows of the mean over their steps of -log P(w), plus the coverage loss."""
+        losses = self._step_losses(batch)
+        counts = (batch["target_ids"] != 0).sum(1)
+        return (losses.sum(1) / counts).mean()
+
+    def word_losses(self, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Of each step (B, T), and True where the target is a word that the vocabulary or the source has."""
+        return self._step_losses(batch), (batch["target_ids"] != 0) & (batch["target_ids"] != 1)
+
+    def _step_losses(self, batch: dict[str, Tensor]) -> Tensor:
         lengths, extended = batch["lengths"], batch["extended_ids"]
         mask = (torch.arange(extended.shape[1]) < lengths[:, None]).float()
         num_oovs = max(0, int(extended.max()) - self.out2.out_features + 1)
@@ -70,5 +79,4 @@ class See2017Port(nn.Module):
                 loss = loss + torch.minimum(attention, coverage).sum(1)
                 coverage = coverage + attention
             losses.append(loss * (target != 0))
-        counts = (batch["target_ids"] != 0).sum(1)
-        return (torch.stack(losses, 1).sum(1) / counts).mean()
+        return torch.stack(losses, 1)

@@ -230,11 +230,11 @@ def test_wrong_shapes_get_one_clear_message(query, value, key, masks, message):
 
 
 def test_arguments_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="'cosine'; expected one of dot, general, concat, additive"):
+    with pytest.raises(ValueError, match=r"'cosine'; expected one of dot, general, concat, additive"):
         Attention(score_mode="cosine")
     with pytest.raises(ValueError, match="needs query_size and key_size"):
         Attention(score_mode="additive")
-    with pytest.raises(ValueError, match="dropout is 1.5"):
+    with pytest.raises(ValueError, match=r"dropout is 1.5"):
         Attention(dropout=1.5)
     with pytest.raises(ValueError, match="built without coverage"):
         Attention()(torch.zeros(1, 1, 2), torch.zeros(1, 3, 2), coverage=torch.zeros(1, 1, 3))

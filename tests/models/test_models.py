@@ -157,6 +157,46 @@ def test_padding_batch_size_and_order_change_nothing(variant, make_batch):
         torch.testing.assert_close(state["hidden"][0], beams_of["hidden"][row], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("precision", ["autocast", "bfloat16"])
+def test_half_precision_trains_to_finite_numbers_near_the_full_ones(precision, variant, make_batch):
+    source, target = make_batch()
+    torch.manual_seed(1)
+    full = variant.training_loss(source, target).total.item()
+    torch.manual_seed(1)
+    if precision == "bfloat16":
+        variant.to(torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
+        losses = variant.training_loss(source, target)
+    losses.total.backward()
+    assert losses.total.item() == pytest.approx(full, rel=0.15)
+    assert all(parameter.grad.isfinite().all() for parameter in variant.parameters())
+
+
+def test_intra_decoder_attention_is_that_of_paulus_et_al(make_model):
+    decoder = make_model("pointer", intra_attention=True).seq2seq.decoder
+    outputs = torch.randn(2, 4, 7)
+    contexts = decoder._attend_to_past(outputs)
+    weight = decoder.intra_attention.w.weight
+    for b in range(2):
+        assert (contexts[b, 0] == 0).all()  # nothing was decoded before the first step
+        for t in range(1, 4):
+            # e_tt' = h_t W h_t', softmax over t' < t, and the weighted sum of the h_t' (eq. 6 to 8)
+            exps = torch.stack([(weight @ outputs[b, t] @ outputs[b, past]).exp() for past in range(t)])
+            expected = (exps / exps.sum()) @ outputs[b, :t]
+            torch.testing.assert_close(contexts[b, t], expected, atol=1e-5, rtol=0)
+
+
+def test_word_dropout_replaces_input_words_and_never_the_marks(make_model, make_batch):
+    model = make_model("attention", word_dropout=0.5)
+    source, _ = make_batch(num_rows=40)
+    dropped = model.embeddings._drop_words(source.ids, source.mask)
+    changed = dropped != source.ids
+    assert (dropped[changed] == UNK_ID).all() and (dropped[~source.mask] == PAD_ID).all()
+    share = (dropped == UNK_ID)[source.mask & (source.ids != UNK_ID)].float().mean()
+    assert 0.35 < share < 0.65
+    assert torch.equal(model.eval().embeddings._drop_words(source.ids, source.mask), source.ids)
+
+
 def test_the_same_seed_gives_the_same_bits(make_model, make_batch):
     def train():
         model = make_model("pointer", dropout=0.3, word_dropout=0.1, coverage=True, shared_vocabulary=True,

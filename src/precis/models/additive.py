@@ -42,14 +42,16 @@ def additive_scores(
     if coverage is None and queries.device.type == "cpu":
         if sizes is None:
             sizes = [(queries.shape[1], keys.shape[1])] * len(queries)
-        scores: Tensor = _AdditiveScores.apply(queries, keys, v, sizes)  # type: ignore[no-untyped-call]
+        queries, keys, v = (_wide(tensor) for tensor in (queries, keys, v))
+        with torch.autocast("cpu", enabled=False):
+            scores: Tensor = _AdditiveScores.apply(queries, keys, v, sizes)  # type: ignore[no-untyped-call]
         return scores
     columns = []
     for t in range(queries.shape[1]):
         features = keys + queries[:, t, None]  # (B, S, A)
         if coverage is not None and w_c is not None:
             features = features + coverage[:, t, :, None] * w_c
-        columns.append(torch.tanh(features) @ v)
+        columns.append(torch.tanh(features) @ v.to(features.dtype))
     return torch.stack(columns, dim=1)
 
 
@@ -104,7 +106,9 @@ def additive_attention_with_coverage(
     Returns:
         log a^t (B, T, S), -inf outside of the sizes, and sum of min(a_i, c_i) of each step (B, T).
     """
-    result: tuple[Tensor, Tensor] = _CoveredAttention.apply(queries, keys, v, w_c, sizes)  # type: ignore[no-untyped-call]
+    parts = (_wide(tensor) for tensor in (queries, keys, v, w_c))
+    with torch.autocast("cpu", enabled=False):
+        result: tuple[Tensor, Tensor] = _CoveredAttention.apply(*parts, sizes)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -170,3 +174,8 @@ class _CoveredAttention(torch.autograd.Function):
 def _features(keys: Tensor, query: Tensor, coverage: Tensor, w_c: Tensor) -> Tensor:
     """tanh(k_i + q + w_c c_i), (S, A)."""
     return torch.addr(keys + query, coverage, w_c).tanh_()
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32 at least: sums of attention in half precision would lose the small shares."""
+    return x if x.dtype == torch.float64 else x.float()
