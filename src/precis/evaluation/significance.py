@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 250  # resamples drawn at a time: bounds the memory, and is part of what a seed stands for
+DRAWS = 1 << 19  # documents drawn at a time: bounds the memory, whatever the size of the corpus
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,9 @@ def resampled_means(values: NDArray[np.float64], resamples: int, seed: int) -> N
     num_documents = len(values)
     # how often each document is drawn: the counts of N draws, by which the values are weighted in one product
     means = np.empty((resamples, values.shape[1]))
-    for start in range(0, resamples, BLOCK):
-        size = min(BLOCK, resamples - start)
+    block = max(1, DRAWS // num_documents)
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
         drawn = generator.integers(num_documents, size=(size, num_documents), dtype=np.int32)
         drawn += num_documents * np.arange(size, dtype=np.int32)[:, None]
         counts = np.bincount(drawn.ravel(), minlength=size * num_documents).reshape(size, num_documents)
@@ -107,8 +108,9 @@ def randomisation_p_value(differences: NDArray[np.float64], *, resamples: int, s
     # sums of equal size differ in their last digits by the order of adding: those count as equal
     slack = 1e-12 * np.abs(differences).sum()
     at_least = 0
-    for start in range(0, resamples, BLOCK):
-        size = min(BLOCK, resamples - start)
+    block = max(1, DRAWS // len(differences))
+    for start in range(0, resamples, block):
+        size = min(block, resamples - start)
         bits = np.unpackbits(
             generator.integers(256, size=(size, (len(differences) + 7) // 8), dtype=np.uint8),
             axis=1,
