@@ -172,6 +172,23 @@ def test_half_precision_trains_to_finite_numbers_near_the_full_ones(precision, v
     assert all(parameter.grad.isfinite().all() for parameter in variant.parameters())
 
 
+def test_an_empty_source_leaves_every_number_finite(variant, make_batch):
+    source, target = make_batch()
+    lengths = source.lengths.clone()
+    lengths[2] = 0
+    emptied = source.mask & (lengths > 0)[:, None]
+    source = Source(source.ids * emptied, source.extended_ids * emptied, lengths, source.num_oovs)
+    losses = variant.training_loss(source, target)
+    losses.total.backward()
+    assert losses.total.isfinite()
+    assert all(parameter.grad.isfinite().all() for parameter in variant.parameters())
+    with torch.no_grad():
+        memory = variant.encode(source)
+        step = variant.step(memory, variant.initial_state(memory, 2), torch.full((5, 2), BOS_ID))
+    assert not step.vocab_log_probs.isnan().any()
+    assert step.attention is None or (step.attention[2] == 0).all()
+
+
 def test_intra_decoder_attention_is_that_of_paulus_et_al(make_model):
     decoder = make_model("pointer", intra_attention=True).seq2seq.decoder
     outputs = torch.randn(2, 4, 7)
