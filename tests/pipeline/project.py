@@ -15,8 +15,8 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 TRACKED = (
-    "src", "flows", "recipes", "data/source", "dvc.yaml", "params.yaml", "constraints.txt", "pyproject.toml", "Makefile",
-    "prefect.yaml", ".dvcignore", ".gitignore",
+    "src", "flows", "recipes", "data/source", "data/.gitignore", "models", "reports", "dvc.yaml", "params.yaml",
+    "constraints.txt", "pyproject.toml", "Makefile", "prefect.yaml", ".dvcignore", ".gitignore",
 )  # fmt: skip
 
 SMALL = {
@@ -34,14 +34,10 @@ class Project:
     def __init__(self, folder: Path, *, num_rows: int = 300) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TRACKED:
-            source, target = ROOT / name, folder / name
-            if source.is_dir():
-                ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
-                shutil.copytree(source, target, ignore=ignore)
-            elif source.exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(source, target)
+        for source in tracked_files():
+            target = folder / source.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target)
         write_tickets(folder / "data" / "source" / "tickets.jsonl", num_rows)
         self.set_params(SMALL)
         self.run("git", "init", "-q")
@@ -98,6 +94,19 @@ class Project:
 
     def json(self, path: str) -> Any:
         return json.loads((self.folder / path).read_text())
+
+
+def tracked_files() -> list[Path]:
+    """The files of the repository that the pipeline needs, without what it has made here."""
+    found = []
+    for name in TRACKED:
+        path = ROOT / name
+        if name in ("models", "reports"):
+            found += path.rglob(".gitignore")
+        else:
+            found += [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    made = {"__pycache__", "precis.egg-info"}
+    return [file for file in found if not made & set(file.parts)]
 
 
 def merge(values: Any, changes: dict[str, Any]) -> None:

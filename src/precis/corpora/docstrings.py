@@ -14,6 +14,7 @@ import sysconfig
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +22,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from precis.corpora.article import Article
+from precis.processes import worker_processes
 
 # builds of these differ from machine to machine
 _PLATFORM_PACKAGES = re.compile(r"nvidia-|cuda|triton|intel-|mkl|pywin32|colorama|tzdata")
@@ -45,6 +47,7 @@ _NOISE = re.compile(
     """,
     re.VERBOSE | re.IGNORECASE,
 )
+_FILES_A_TASK = 100
 _LONGER_WORD = re.compile(r"\w{4,}")
 
 
@@ -94,9 +97,16 @@ def read_docstrings(distribution: str, wanted: Wanted) -> Iterator[Article]:
         distribution: the installed distribution whose requirements are mined; itself left out.
         wanted: which pairs are taken.
     """
-    files = {file.name: file for file in [*_standard_library(), *_required_files(distribution)]}
-    for name in sorted(files):
-        yield from mine(files[name], wanted)
+    by_name = {file.name: file for file in [*_standard_library(), *_required_files(distribution)]}
+    files = [by_name[name] for name in sorted(by_name)]
+    # parsing takes a minute of one core; the order of the files stays, whoever parses them
+    with worker_processes() as processes:
+        for pairs in processes.map(partial(_mine_all, wanted=wanted), files, chunksize=_FILES_A_TASK):
+            yield from pairs
+
+
+def _mine_all(file: SourceFile, *, wanted: Wanted) -> list[Article]:
+    return list(mine(file, wanted))
 
 
 def mine(file: SourceFile, wanted: Wanted) -> Iterator[Article]:

@@ -8,7 +8,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing import get_context
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +15,7 @@ import regex
 from numpy.typing import NDArray
 
 from precis.evaluation.sentences import sentences
+from precis.processes import worker_processes
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CHUNK = 64  # documents that a process scores at a time
@@ -149,7 +149,7 @@ def parallel_rouge(convention: RougeConvention, processes: int) -> Iterator[Para
         yield ParallelRouge(convention, None)
         return
     # spawned, not forked: a fork of a process with torch's threads can hang
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_processes(processes) as pool:
         yield ParallelRouge(convention, pool)
 
 
