@@ -72,7 +72,12 @@ class NearDuplicateSearch:
                 similar = np.concatenate(list(self._similar(digests, earlier, later)))
                 np.minimum.at(first, later[similar], earlier[similar])
         first[first == num_rows] = -1
-        return first
+        # a copy of a copy is one of the first, too
+        while True:
+            further = np.where(first >= 0, first[first], -1)
+            if not (further >= 0).any():
+                return first
+            first = np.where(further >= 0, further, first)
 
     def _similar(
         self, digests: NDArray[np.uint32], earlier: NDArray[np.int64], later: NDArray[np.int64]

@@ -24,7 +24,7 @@ from precis.corpora.article import stable_hash
 from precis.errors import PrecisError
 from precis.files import atomic_path
 from precis.text.tokenizer import Tokenizer
-from precis.text.vocabulary import UNK_ID, Vocabulary
+from precis.text.vocabulary import SPECIAL_TOKENS, UNK_ID, Vocabulary
 
 FORMAT = 1
 MIN_DOCUMENTS = 50
@@ -145,13 +145,18 @@ def build_profile(
             if owners.setdefault(word, owner) != owner:
                 owners[word] = _SEVERAL
     features: dict[str, list[float]] = {name: [] for name in _FEATURES}
+    barely_known = _rarest(vocabulary)
     num_new: list[int] = []
     with_new_names = 0
     for number, (document, group) in enumerate(rows()):
         owner = _owner(number, group)
         words = tokenizer.words(document)
         _measure(document, words, vocabulary, features)
-        new = {word for word in words if owners[word] == owner and _is_word(word)}
+        own = {word for word in words if owners[word] == owner}
+        # without this group they would not be in the vocabulary
+        lost = sum(word in vocabulary and (word in own or word in barely_known) for word in words)
+        features["oov_rate"][-1] += lost / max(1, len(words))
+        new = set(filter(_is_word, own))
         num_new.append(min(len(new), _MOST_NEW_WORDS))
         with_new_names += bool(new) and _has_name(as_written.words(document), words, new)
     num_documents = max(1, len(features["words"]))
@@ -268,6 +273,9 @@ def _shape(name: str, values: NDArray[np.float64], profile: Profile) -> Finding:
     index = float(np.sum((q - p) * np.log(q / p)))
     expected, found = profile.mean[name], float(values.mean())
     alarm = p_value < _ALPHA_SHAPE and index >= _MIN_STABILITY_INDEX
+    if name == "oov_rate":
+        # longer documents have steadier rates: only a higher one is an alarm
+        alarm = alarm and found >= expected * (1 + _MIN_STABILITY_INDEX)
     says = f"{name.replace('_', ' ')}: {found:.3g} on average, {expected:.3g} in training (stability index {index:.2f})"
     return Finding(name, expected, found, p_value, index, alarm, says)
 
@@ -317,6 +325,13 @@ def _character_classes(text: str) -> tuple[int, int, int, int, int]:
         digits += sum(map(str.isdigit, rest))
         spaces += sum(map(str.isspace, rest))
     return letters, capitals, digits, spaces, len(text) - len(data)
+
+
+def _rarest(vocabulary: Vocabulary) -> set[str]:
+    """The words that are in the vocabulary by a single occurrence."""
+    ids = range(len(SPECIAL_TOKENS), len(vocabulary))
+    least = min((vocabulary.count(id_) for id_ in ids), default=0)
+    return {vocabulary.word(id_) for id_ in ids if vocabulary.count(id_) == least}
 
 
 def _owner(number: int, group: str | None) -> int:

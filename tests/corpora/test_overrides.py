@@ -1,0 +1,114 @@
+"""Recipes and `precis init` change params.yaml, and keep what people wrote into it."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import hostile
+import pytest
+from typer.testing import CliRunner
+
+from precis.commands.init import init
+from precis.commands.recipe import recipe
+from precis.corpora.overrides import load_yaml, merge, save_yaml
+from precis.corpora.proposal import guess_columns
+from precis.errors import PrecisError
+from precis.params import load_params
+
+ROOT = Path(__file__).parents[2]
+NAMES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "recipes", tmp_path / "recipes")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(command, *arguments):
+    import typer
+
+    app = typer.Typer()
+    app.command()(command)
+    return CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+
+
+def comments(text: str) -> list[str]:
+    return [line.partition("# ")[2] for line in text.splitlines() if "# " in line]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_recipe_fits_params_and_keeps_comments(project, name):
+    before = (project / "params.yaml").read_text()
+    result = run(recipe, name)
+    assert result.exit_code == 0, result.output
+    after = (project / "params.yaml").read_text()
+    load_params()
+    assert comments(after) == comments(before)
+    assert "dvc repro" in result.output
+    assert run(recipe, name).output.startswith("params.yaml has these values already")
+
+
+def test_recipes_are_listed(project):
+    output = run(recipe, "list").output
+    assert all(
+        name in output
+        for name in ("aeslc", "cnn_dailymail", "dialogsum", "gigaword", "samsum", "scitldr", "xsum")
+    )
+
+
+def test_local_files_take_the_place_of_the_hub(project):
+    (project / "mails").mkdir()
+    assert run(recipe, "aeslc", "--path", "mails").exit_code == 0
+    corpus = load_params().corpus
+    assert (corpus.source, corpus.files.path, corpus.columns.references) == ("files", "mails", "references")
+
+
+def test_unknown_recipes_and_paths_are_named(project):
+    assert "there is no recipe 'nope'" in str(run(recipe, "nope").exception)
+    assert "absent not found" in str(run(recipe, "aeslc", "--path", "absent").exception)
+
+
+def test_a_change_for_an_unknown_key_is_refused():
+    with pytest.raises(PrecisError, match=r"corpus\.sauce: params\.yaml has no such key"):
+        merge({"corpus": {"source": "files"}}, {"corpus": {"sauce": "hub"}})
+
+
+def test_yaml_comes_back_as_it_was(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    save_yaml(load_yaml(tmp_path / "params.yaml"), tmp_path / "again.yaml")
+    assert (tmp_path / "again.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_init_proposes_and_writes_what_works(project):
+    with (project / "mine.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["Ticket_ID", "Subject", "Mail", "Customer"])
+        writer.writerows([n, hostile.summary(n), hostile.text(n), n % 20] for n in range(300))
+        writer.writerow([300, "", hostile.text(300), 3])
+    result = run(init, "mine.csv")
+    assert result.exit_code == 0, result.exception
+    assert "missing_field" in result.output and "mine.csv: looked at 301 rows" in result.output
+    params = load_params()
+    columns = params.corpus.columns
+    assert (columns.id, columns.document, columns.summary, columns.group) == (
+        "Ticket_ID",
+        "Mail",
+        "Subject",
+        "Customer",
+    )
+    assert (params.corpus.source, params.corpus.files.path) == ("files", "mine.csv")
+    # 40 words a document; five a summary and its end
+    assert (params.encode.source_max_length, params.encode.target_max_length) == (40, 6)
+
+
+def test_columns_without_telling_names_are_told_by_their_lengths():
+    rows = [{"a": str(n), "b": hostile.text(n), "c": hostile.summary(n)} for n in range(20)]
+    columns = guess_columns(rows)
+    assert (columns.document, columns.summary) == ("b", "c")
+    with pytest.raises(
+        PrecisError, match=r"no two columns look like documents and their summaries; columns there: `a`"
+    ):
+        guess_columns([{"a": "1", "b": "2"}])

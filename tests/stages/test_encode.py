@@ -1,0 +1,45 @@
+"""Ids of a small corpus, by hand."""
+
+from test_vocabulary import write
+
+from precis.batches.encoded import EncodedCorpus
+from precis.stages.encode import encode
+from precis.text.tokenizer import Tokenizer
+from precis.text.vocabulary import UNK_ID, Vocabulary
+
+
+def run(folder, source, target, **splits):
+    write(folder / "prepared", **splits)
+    counts = encode(
+        folder / "prepared",
+        folder / "encoded",
+        source_vocabulary=source,
+        target_vocabulary=target,
+        tokenizer=Tokenizer(lowercase=True),
+        source_max_length=5,
+        target_max_length=4,
+    )
+    assert counts["train"] == len(splits["train"])
+    return EncodedCorpus(folder / "encoded/train.arrow")
+
+
+def test_a_shared_vocabulary_gives_unknown_words_extended_ids(tmp_path):
+    words = Vocabulary.build({"the": 3, "cat": 2}, 6, 1)  # the 4, cat 5, V = 6
+    corpus = run(
+        tmp_path, words, words, train=[("The manul saw THE cat sleep", "Manul saw a cat"), ("cat", "cat")]
+    )
+    row = corpus[0]
+    assert row.source_ids.tolist() == [4, UNK_ID, UNK_ID, 4, 5]
+    assert row.source_extended_ids.tolist() == [4, 6, 7, 4, 5]
+    assert corpus.source_oovs(0) == ["manul", "saw"]
+    assert row.target_ids.tolist() == [6, 7, UNK_ID]  # three words and the end make four
+    assert corpus.row_id(1) == "1" and corpus[1].num_oovs == 0
+
+
+def test_separate_vocabularies_number_source_and_target_apart(tmp_path):
+    source = Vocabulary.build({"cat": 3, "manul": 2, "the": 1}, 9, 1)
+    target = Vocabulary.build({"the": 3}, 9, 1)  # V = 5
+    row = run(tmp_path, source, target, train=[("the manul cat", "the cat")])[0]
+    assert row.source_ids.tolist() == [6, 5, 4]
+    assert row.source_extended_ids.tolist() == [4, 5, 6]
+    assert row.target_ids.tolist() == [4, 6]
