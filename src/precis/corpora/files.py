@@ -139,6 +139,14 @@ class FilesReader:
                 f"corpus.files.path: {_without_secrets(self.location)} cannot be opened: {error}. Install what "
                 f"fsspec needs for {scheme}:// into .venv, or copy the files here and give their path"
             ) from error
+        try:
+            return self._copy(system, remote)
+        except (OSError, PrecisError):
+            raise
+        except Exception as error:  # every protocol has errors of its own
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+
+    def _copy(self, system: Any, remote: str) -> Path:
         target = self.download_folder
         target.mkdir(parents=True, exist_ok=True)
         if system.isdir(remote):
@@ -164,7 +172,12 @@ def first_rows(path: Path, num_rows: int, limits: Limits) -> list[dict[str, Any]
     return rows
 
 
-def with_retries(action: Callable[[], Result], retries: Retries, what: str) -> Result:
+def with_retries(
+    action: Callable[[], Result],
+    retries: Retries,
+    what: str,
+    advice: str = "Is the network there? Local files need none",
+) -> Result:
     """Do `action`, again after a while when the network fails; raises PrecisError when it keeps failing."""
     what = _without_secrets(what)
     for attempt in range(1, retries.attempts + 1):
@@ -175,7 +188,7 @@ def with_retries(action: Callable[[], Result], retries: Retries, what: str) -> R
         except (OSError, TimeoutError) as error:
             if attempt == retries.attempts:
                 message = f"{what} cannot be read after {attempt} attempts: {_short(error)}"
-                raise PrecisError(f"{message}. Is the network there? Local files need none") from error
+                raise PrecisError(f"{message}. {advice}") from error
             wait = retries.wait_seconds * 2 ** (attempt - 1)
             log.warning(
                 "%s: %s; attempt %d of %d in %.1f s", what, _short(error), attempt + 1, retries.attempts, wait

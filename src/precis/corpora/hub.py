@@ -34,7 +34,7 @@ class HubReader:
         local = Path(self.name).is_dir()
         if not local:
             _go_offline_if_unreachable()
-        dataset = with_retries(self._load, self.retries, f"hub dataset {self.name}")
+        dataset = with_retries(self._load, self.retries, f"hub dataset {self.name}", _advice())
         wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
         missing = sorted(set(wanted.values()) - set(dataset))
         if missing:
@@ -54,7 +54,8 @@ class HubReader:
                 yield article
 
     def _load(self) -> Mapping[str, Any]:
-        import datasets
+        import datasets  # takes seconds, and the other sources do without
+        import httpx
         from datasets.exceptions import DatasetNotFoundError
 
         datasets.disable_progress_bars()
@@ -63,8 +64,14 @@ class HubReader:
             return loaded
         except ValueError as error:
             raise PrecisError(f"corpus.hub: {self.name} cannot be loaded: {_first_line(error)}") from error
-        except (DatasetNotFoundError, ConnectionError) as error:
+        except DatasetNotFoundError as error:
             raise PrecisError(_unreachable(self.name, self.revision, error)) from error
+        except ConnectionError as error:
+            if datasets.config.HF_HUB_OFFLINE:
+                raise PrecisError(_unreachable(self.name, self.revision, error)) from error
+            raise  # and try again
+        except httpx.HTTPError as error:
+            raise ConnectionError(f"{type(error).__name__}: {error}") from error
         except datasets.exceptions.DatasetGenerationError as error:
             cause = error.__cause__ or error
             raise PrecisError(f"corpus.hub: {self.name} is damaged: {_first_line(cause)}") from error
@@ -87,11 +94,15 @@ def _go_offline_if_unreachable() -> None:
 
 
 def _unreachable(name: str, revision: str | None, error: BaseException) -> str:
-    cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
     version = f" at revision {revision}" if revision else ""
+    where = f"corpus.hub.name: {name}{version} is neither in reach nor in the cache"
+    return f"{where}: {_first_line(error)}. {_advice()}"
+
+
+def _advice() -> str:
+    cache = os.environ.get("HF_HOME", "~/.cache/huggingface")
     return (
-        f"corpus.hub.name: {name}{version} is neither in reach nor in the cache ({cache}): "
-        f"{_first_line(error)}. Check the name and the network; or fetch the files elsewhere, put them into a "
+        f"Check the name, the network and the cache ({cache}); or fetch the files elsewhere, put them into a "
         "folder, and set corpus.source: files and corpus.files.path to it"
     )
 
