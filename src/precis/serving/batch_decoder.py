@@ -11,6 +11,7 @@ computed in full.
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from precis.models.base import Memory, State, Step, SummarizationModel
 from precis.models.output import OutputLayer
 from precis.models.source import EOS_ID, PAD_ID, Source
 
+EIGHT_BIT_CHUNK = 2048  # words that are multiplied at a time
 RESCORED = 8  # words of each row that are computed in full after eight bits found them the best
 NUM_SPECIAL = 4  # ids 0 to 3 stay what they are in every shortlist
 
@@ -111,9 +113,9 @@ class BatchDecoder:
 
 @dataclass(frozen=True)
 class EightBits:
-    """The matrix V in eight bits, as oneDNN or FBGEMM wants it."""
+    """The matrix V in eight bits, as oneDNN or FBGEMM wants it, some words at a time."""
 
-    packed: Any
+    chunks: tuple[Any, ...]
 
 
 def pack_output(model: SummarizationModel) -> EightBits | None:
@@ -124,10 +126,17 @@ def pack_output(model: SummarizationModel) -> EightBits | None:
     output = owner.output
     matrix = output.matrix(owner.embeddings.target).detach()
     scales = matrix.abs().amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny) / 127
-    rows = torch.quantize_per_channel(
-        matrix, scales, torch.zeros(len(matrix), dtype=torch.int64), 0, torch.qint8
-    )
-    return EightBits(torch.ops.quantized.linear_prepack(rows, output.bias.detach()))
+    bias = output.bias.detach()
+    chunks = []
+    with warnings.catch_warnings():
+        # PyTorch will move these functions to torchao some day; the version is pinned until then
+        warnings.simplefilter("ignore", UserWarning)
+        for start in range(0, len(matrix), EIGHT_BIT_CHUNK):
+            part = slice(start, start + EIGHT_BIT_CHUNK)
+            zeros = torch.zeros(len(matrix[part]), dtype=torch.int64)
+            rows = torch.quantize_per_channel(matrix[part], scales[part], zeros, 0, torch.qint8)
+            chunks.append(torch.ops.quantized.linear_prepack(rows, bias[part]))
+    return EightBits(tuple(chunks))
 
 
 def output_owner(model: SummarizationModel) -> Any:
@@ -189,7 +198,13 @@ class _BufferedOutput(nn.Module):
 
     def _screened(self, read: Tensor, flat: Tensor) -> Tensor:
         assert self._eight_bits is not None
-        logits: Tensor = torch.ops.quantized.linear_dynamic(flat, self._eight_bits.packed, True)
+        logits = self._buffer("logits", len(flat), len(self._bias), flat)
+        start = 0
+        for chunk in self._eight_bits.chunks:
+            # it makes a tensor of its own: a small one, that stays in the cache until it is copied
+            part = torch.ops.quantized.linear_dynamic(flat, chunk, True)
+            logits[:, start : start + part.shape[1]] = part
+            start += part.shape[1]
         _, best = top_words(logits, RESCORED)
         in_full = torch.bmm(self._matrix[best], flat.unsqueeze(2)).squeeze(2) + self._bias[best]
         logits.scatter_(1, best, in_full)
