@@ -37,9 +37,13 @@ class Service:
     process: subprocess.Popen[bytes] | None = None
     starts: list[float] = field(default_factory=list)
 
+    def is_alive(self) -> bool:
+        """Whether the process runs."""
+        return self.process is not None and self.process.poll() is None
+
     def keep_alive(self, environment: Mapping[str, str]) -> None:
         """Start the process if it is not running, later and later if it keeps ending."""
-        if self.process is not None and self.process.poll() is None:
+        if self.is_alive():
             return
         now = time.monotonic()
         self.starts = [start for start in self.starts if now - start < 600]
@@ -92,6 +96,8 @@ def serve(root: Path, port: int) -> int:
                     deploy(root, environment)
                     is_deployed = True
                     print(f"schedule: see http://127.0.0.1:{port}/deployments; Ctrl-C ends it", flush=True)
+                if not worker.is_alive():
+                    run_self("--close-lost-runs", root, environment)
                 worker.keep_alive(environment)
             time.sleep(0.5)
     finally:
@@ -129,9 +135,40 @@ def deploy(root: Path, environment: Mapping[str, str]) -> None:
         ["deploy", "--all"],
     ):
         subprocess.run([*prefect, *arguments], cwd=root, env=dict(environment), check=True)
-    subprocess.run(
-        [sys.executable, __file__, "--close-dead-runs"], cwd=root, env=dict(environment), check=True
+    run_self("--close-dead-runs", root, environment)
+
+
+def run_self(option: str, root: Path, environment: Mapping[str, str]) -> None:
+    """Talk to the server in a process of its own: this one imports no Prefect, and starts and ends at once."""
+    subprocess.run([sys.executable, __file__, option], cwd=root, env=dict(environment), check=False)
+
+
+def close_lost_runs() -> None:
+    """Close the runs that a killed worker had taken and not started.
+
+    They send no heartbeat that could stop, and hold the one place of their deployment for ever. Only for the
+    time when no worker of the pool is alive.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import (
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateType,
+        WorkPoolFilter,
+        WorkPoolFilterName,
     )
+    from prefect.client.schemas.objects import StateType
+    from prefect.states import Crashed
+
+    taken = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.CANCELLING]))
+    with get_client(sync_client=True) as client:
+        lost = client.read_flow_runs(
+            flow_run_filter=FlowRunFilter(state=taken),
+            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
+        )
+        for run in lost:
+            client.set_flow_run_state(run.id, Crashed(message="its worker died before it began"), force=True)
+            print(f"closed {run.name}: its worker died before it began", flush=True)
 
 
 def close_dead_runs() -> None:
@@ -173,9 +210,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--close-dead-runs", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--close-lost-runs", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.close_dead_runs:
         close_dead_runs()
+        return 0
+    if arguments.close_lost_runs:
+        close_lost_runs()
         return 0
     return serve(Path.cwd(), arguments.port)
 
