@@ -152,10 +152,11 @@ def build_profile(
         owner = _owner(number, group)
         words = tokenizer.words(document)
         _measure(document, words, vocabulary, features)
-        own = {word for word in words if owners[word] == owner}
+        distinct = set(words)
+        own = {word for word in distinct if owners[word] == owner}
         # without this group they would not be in the vocabulary
-        lost = sum(word in vocabulary and (word in own or word in barely_known) for word in words)
-        features["oov_rate"][-1] += lost / max(1, len(words))
+        lost = [word for word in own | (barely_known & distinct) if word in vocabulary]
+        features["oov_rate"][-1] += sum(map(words.count, lost)) / max(1, len(words))
         new = set(filter(_is_word, own))
         num_new.append(min(len(new), _MOST_NEW_WORDS))
         with_new_names += bool(new) and _has_name(as_written.words(document), words, new)

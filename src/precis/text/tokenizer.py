@@ -36,7 +36,7 @@ class Tokenizer:
 
     def __init__(self, lowercase: bool) -> None:
         self.lowercase = lowercase
-        self._pieces = _Pieces(lowercase)
+        self._pieces = _LOWERED if lowercase else _AS_WRITTEN
 
     def words(self, text: str, max_words: int | None = None) -> list[str]:
         """The texts of the first `max_words` tokens, or of all: several times as fast as `tokens`."""
@@ -101,3 +101,6 @@ class _Pieces(dict[str, tuple[str, ...]]):
                 self.clear()
             self[chunk] = words
         return words
+
+
+_LOWERED, _AS_WRITTEN = _Pieces(lowercase=True), _Pieces(lowercase=False)
