@@ -186,8 +186,7 @@ def port_side(workload: Workload, side: str) -> Turn:
 
 
 def _search_one(model: Any, row: dict[str, Tensor], num_steps: int, size: int) -> list[int]:
-    states, _ = model.encoder(model.embedding(row["source_ids"]))
-    _, (h, c) = model.encoder(model.embedding(row["source_ids"]))
+    states, (h, c) = model.encoder(model.embedding(row["source_ids"]))
     features = model.w_h(states)
     h = torch.relu(model.reduce_h(h.transpose(0, 1).reshape(1, -1)))
     c = torch.relu(model.reduce_c(c.transpose(0, 1).reshape(1, -1)))
