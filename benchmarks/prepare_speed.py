@@ -51,7 +51,7 @@ def _falling(size: int) -> np.ndarray:
     return weights / weights.sum()
 
 
-def measure(num_rows: int, near_duplicates: bool) -> dict[str, tuple[float, float]]:
+def measure(num_rows: int, near_duplicates: bool, stages: list[str]) -> dict[str, tuple[float, float]]:
     """For each stage seconds of CPU time and the most memory, in MB."""
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
@@ -64,7 +64,7 @@ def measure(num_rows: int, near_duplicates: bool) -> dict[str, tuple[float, floa
         params["prepare"]["near_duplicates"]["search"] = near_duplicates
         with (work / "params.yaml").open("w") as file:
             yaml.dump(params, file)
-        return {stage: _run(stage, work) for stage in STAGES}
+        return {stage: _run(stage, work) for stage in stages}
 
 
 def _run(stage: str, work: Path) -> tuple[float, float]:
@@ -82,15 +82,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000])
     parser.add_argument("--near-duplicates", action="store_true")
+    parser.add_argument("--stages", nargs="+", default=STAGES, choices=STAGES)
     arguments = parser.parse_args()
     for num_rows in arguments.rows:
-        results = measure(num_rows, arguments.near_duplicates)
+        results = measure(num_rows, arguments.near_duplicates, arguments.stages)
         for stage, (seconds, memory) in results.items():
+            speed = num_rows / seconds
             print(
-                f"{num_rows:>9,} rows  {stage:<10} {seconds:8.1f} s CPU  {num_rows / seconds:9,.0f} rows/s  {memory:6.0f} MB"
+                f"{num_rows:>9,} rows  {stage:<10} {seconds:8.1f} s CPU  {speed:9,.0f} rows/s  {memory:6.0f} MB"
             )
-        both = results["prepare"][0] + results["encode"][0]
-        print(f"{num_rows:>9,} rows  prepare + encode: {num_rows / both:,.0f} rows a CPU second", flush=True)
+        if {"prepare", "encode"} <= set(results):
+            both = results["prepare"][0] + results["encode"][0]
+            print(
+                f"{num_rows:>9,} rows  prepare + encode: {num_rows / both:,.0f} rows a CPU second", flush=True
+            )
 
 
 if __name__ == "__main__":

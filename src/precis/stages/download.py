@@ -8,7 +8,7 @@ import logging
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,13 @@ _POOL_SCHEMA = pa.schema(
 
 
 def download(
-    articles: Iterable[Article], folder: Path, *, shares: Shares, by_time: bool, max_rows: int | None
+    articles: Iterable[Article],
+    folder: Path,
+    *,
+    shares: Shares,
+    by_time: bool,
+    max_rows: int | None,
+    sources: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Write the three splits as Parquet files, whole or not at all; memory does not grow with the corpus.
 
@@ -58,9 +64,10 @@ def download(
         shares: what is held out of a corpus that comes in one piece, or lacks a split.
         by_time: hold the newest rows out, instead of some groups chosen by hash.
         max_rows: how many rows to take of all splits together; None takes all.
+        sources: SHA-256 of the files that the articles come from, complete once they are all read.
 
     Returns:
-        What `checksums.json` in the folder holds: rows and SHA-256 of each file.
+        What `checksums.json` in the folder holds: rows and SHA-256 of each split, and `sources`.
     """
     remove_leftovers(folder)
     with tempfile.TemporaryDirectory(dir=_parent(folder), prefix=f".{folder.name}.", suffix=".part") as work:
@@ -72,10 +79,12 @@ def download(
         cuts = split_by_time(np.frombuffer(times, dtype=np.float64), shares) if by_time else None
         with atomic_directory(folder) as temporary:
             counts = _write_splits(pool, temporary, highest, cuts, shares, given)
-            sums = {
+            sums: dict[str, Any] = {
                 split: {"rows": counts[split], "sha256": _sha256(temporary / f"{split}.parquet")}
                 for split in SPLITS
             }
+            if sources:
+                sums["sources"] = dict(sorted(sources.items()))
             (temporary / "checksums.json").write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
     log.info("data/raw: %s", ", ".join(f"{counts[split]:,} {split}" for split in SPLITS))
     return sums
@@ -156,7 +165,10 @@ def _fill(article: Article, shares: Shares, given: set[str]) -> str:
     return split_by_hash(group_of(article), missing)
 
 
-def _articles(corpus: CorpusParams, distribution: str, folder: Path) -> Iterable[Article]:
+def _articles(
+    corpus: CorpusParams, distribution: str, folder: Path, sources: dict[str, str]
+) -> Iterable[Article]:
+    """The rows of the corpus; the checksums of the files read are put into `sources` on the way."""
     columns = Columns(**corpus.columns.model_dump())
     retries = Retries(corpus.retries.attempts, corpus.retries.wait_seconds)
     match corpus.source:
@@ -166,16 +178,12 @@ def _articles(corpus: CorpusParams, distribution: str, folder: Path) -> Iterable
             files = corpus.files
             limits = Limits(files.max_row_bytes, files.max_decompressed_bytes, files.max_decompression_ratio)
             patterns = {"train": files.train, "validation": files.validation, "test": files.test}
-            return FilesReader(files.path, patterns, columns, limits, retries, folder).read()
+            return FilesReader(files.path, patterns, columns, limits, retries, folder, sources).read()
         case "hub":
             hub = corpus.hub
-            if hub.name is None:
-                raise PrecisError(
-                    "corpus.hub.name: missing; corpus.source is hub, which needs the dataset's name"
-                )
-            return HubReader(
-                hub.name, hub.config, hub.revision, hub.splits.model_dump(), columns, retries
-            ).read()
+            assert hub.name is not None  # params.yaml is checked for it
+            splits = hub.splits.model_dump()
+            return HubReader(hub.name, hub.config, hub.revision, splits, columns, retries).read()
 
 
 def _parent(folder: Path) -> Path:
@@ -192,9 +200,12 @@ def main() -> None:
     """Run the stage with params.yaml."""
     corpus = load_params().corpus
     shares = Shares(corpus.split.validation_share, corpus.split.test_share)
+    remove_leftovers(RAW.with_name("fetched"))
     with tempfile.TemporaryDirectory(dir=_parent(RAW), prefix=".fetched.", suffix=".part") as fetched:
-        articles = _articles(corpus, "precis", Path(fetched))
-        download(articles, RAW, shares=shares, by_time=corpus.split.by == "time", max_rows=corpus.max_rows)
+        sources: dict[str, str] = {}
+        articles = _articles(corpus, "precis", Path(fetched), sources)
+        by_time = corpus.split.by == "time"
+        download(articles, RAW, shares=shares, by_time=by_time, max_rows=corpus.max_rows, sources=sources)
 
 
 if __name__ == "__main__":
