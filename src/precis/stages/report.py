@@ -1,4 +1,4 @@
-"""Put models and baselines side by side."""
+"""Put models and baselines side by side, and show what the corpus can teach."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from precis.files import atomic_path
 from precis.params import load_params
 from precis.reporting.comparison import compare_systems, markdown
+from precis.reporting.data_page import write_data_page
 from precis.reporting.index_page import index_page
 from precis.reporting.systems import read_systems, scored_rows
 from precis.stages.entry import run_stage
@@ -15,15 +16,17 @@ from precis.stages.entry import run_stage
 log = logging.getLogger(__name__)
 
 REPORTS = Path("reports")
-TEST = Path("data/prepared/test.parquet")
+PREPARED = Path("data/prepared")
 
 
 def main() -> None:
-    """Write reports/comparison.md and reports/index.html."""
-    evaluation = load_params().evaluation
+    """Write reports/comparison.md, reports/index.html and reports/data.html."""
+    params = load_params()
+    evaluation = params.evaluation
+    write_data_page(REPORTS, PREPARED, REPORTS / "data.html", num_samples=params.prepare.examples)
     report(
         REPORTS,
-        TEST,
+        PREPARED / "test.parquet",
         resamples=evaluation.resamples,
         confidence=evaluation.confidence,
         seed=evaluation.seed,
