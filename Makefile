@@ -70,6 +70,14 @@ constraints: set-up ## choose the pinned versions anew
 	uv pip compile --universal --python-version 3.11 --no-header --no-annotate --all-extras \
 		--upgrade pyproject.toml -o constraints.txt
 
+.PHONY: serve-flows
+serve-flows: set-up ## Prefect server, worker and the nightly schedule on this machine
+	@python flows/serve.py
+
+.PHONY: doctor
+doctor: set-up ## what is wrong with the set-up, the stores and the runs, and how to mend it
+	@precis doctor
+
 .PHONY: clean
 clean: ## remove what the pipeline made; the cache of DVC and the record of MLflow stay
 	git clean -fdX data models reports .work

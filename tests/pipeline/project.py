@@ -59,7 +59,7 @@ class Project:
         return environment
 
     def run(
-        self, *command: str, check: bool = True, timeout: float = 240
+        self, *command: str, check: bool = True, timeout: float = 500
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=timeout
