@@ -47,6 +47,7 @@ def train_model(name: str, params: Params) -> None:
 
     from precis.batches.data_module import EncodedDataModule
     from precis.models.build import build_model, options_of
+    from precis.models.pretrained import initialise_embeddings
     from precis.text.vocabulary import Vocabulary
     from precis.training.coverage_phase import train_in_phases
     from precis.training.progress import write_history
@@ -59,9 +60,10 @@ def train_model(name: str, params: Params) -> None:
     pl.seed_everything(params.train.seed, verbose=False)
 
     vocabulary_files = sorted(VOCABULARY.glob("*"))
-    source_vocabulary, target_vocabulary = (
+    vocabularies = [
         Vocabulary.load(_vocabulary_file(side, params.vocabulary.shared)) for side in ("source", "target")
-    )
+    ]
+    source_vocabulary, target_vocabulary = vocabularies
     data = EncodedDataModule(
         ENCODED,
         target_vocabulary_size=len(target_vocabulary),
@@ -75,6 +77,10 @@ def train_model(name: str, params: Params) -> None:
         shared_vocabulary=params.vocabulary.shared,
         **{key: value for key, value in params.model.model_dump().items() if key in options_of(name)},
     )
+    pretrained = params.model.pretrained_embeddings
+    if pretrained is not None:
+        words = [[vocabulary.word(id_) for id_ in range(len(vocabulary))] for vocabulary in vocabularies]
+        initialise_embeddings(model, Path(pretrained), *words)
     text_settings = {
         "lowercase": params.text.lowercase,
         "source_max_length": params.encode.source_max_length,
@@ -167,6 +173,8 @@ def _record(name: str, params: Params, data: EncodedDataModule, vocabulary_files
         "validation": (ENCODED / "validation.arrow", len(data.validation)),
     }
     files = [*(path for path, _ in splits.values()), *vocabulary_files]
+    if params.model.pretrained_embeddings is not None:
+        files.append(Path(params.model.pretrained_embeddings))
     fingerprint = training_fingerprint(json.dumps([name, sections], sort_keys=True), files)
     digests = {path.as_posix(): content_digest(path) for path in files}
     # the runs of one pipeline: trained with the same data and parameters
