@@ -61,7 +61,7 @@ def test_mlflow_has_one_finished_run_for_each_model_in_one_group(finished_projec
         commit = finished_project.run("git", "rev-parse", "HEAD").stdout.strip()
         assert run.data.tags["mlflow.source.git.commit"] == commit
         names = {artifact.path for artifact in client.list_artifacts(run.info.run_id)}
-        assert {"samples", "model", "evaluation", "params.yaml"} <= names
+        assert {"samples", "model", "evaluation", "report", "params.yaml"} <= names
 
 
 def test_the_registered_model_summarizes_in_a_fresh_process_elsewhere(finished_project, tmp_path):

@@ -17,10 +17,12 @@ log = logging.getLogger(__name__)
 
 REPORTS = Path("reports")
 PREPARED = Path("data/prepared")
+MODELS = Path("models")
+PAGES = ["comparison.md", "index.html", "data.html", "data_checks.json", "vocabulary.json"]
 
 
 def main() -> None:
-    """Write reports/comparison.md, reports/index.html and reports/data.html."""
+    """Write reports/comparison.md, index.html and data.html, and show them with the runs in MLflow."""
     params = load_params()
     evaluation = params.evaluation
     write_data_page(REPORTS, PREPARED, REPORTS / "data.html", num_samples=params.prepare.examples)
@@ -31,6 +33,10 @@ def main() -> None:
         confidence=evaluation.confidence,
         seed=evaluation.seed,
     )
+    from precis.training.tracking import log_pages
+
+    for run in sorted(MODELS.glob("*/run.json")):
+        log_pages(run.parent, [REPORTS / name for name in PAGES])
 
 
 def report(reports: Path, test: Path, *, resamples: int, confidence: float, seed: int) -> None:

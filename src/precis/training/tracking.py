@@ -13,7 +13,7 @@ import logging
 import os
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -137,15 +137,34 @@ def read_fingerprint(model_directory: Path) -> str:
         ) from error
 
 
-def log_evaluation(
-    model_directory: Path, metrics: Mapping[str, float], artifacts: Path | None = None
-) -> None:
-    """Add what an evaluation found to the run that trained the model.
+def log_evaluation(model_directory: Path, metrics: Mapping[str, float], artifacts: Path) -> None:
+    """Add what an evaluation found to the run that trained the model; the metrics get the prefix `test_`.
 
-    The metrics get the prefix `test_`. A store that does not have the run, or does not answer, is told
-    of in the log; the evaluation's files are whole without it.
+    A store that does not have the run, or does not answer, is told of in the log; the evaluation's files
+    are whole without it.
     """
     from mlflow.entities import Metric
+
+    def add(client: MlflowClient, run_id: str) -> None:
+        now = int(time.time() * 1000)
+        points = [Metric(f"test_{name}", float(value), now, 0) for name, value in metrics.items()]
+        client.log_batch(run_id, metrics=points)
+        client.log_artifacts(run_id, str(artifacts), "evaluation")
+
+    _add_to_run(model_directory, "its scores", add)
+
+
+def log_pages(model_directory: Path, pages: list[Path]) -> None:
+    """Add pages about the data and the results to the run that trained the model, as `log_evaluation` does."""
+
+    def add(client: MlflowClient, run_id: str) -> None:
+        for page in pages:
+            client.log_artifact(run_id, str(page), "report")
+
+    _add_to_run(model_directory, "the pages about it", add)
+
+
+def _add_to_run(model_directory: Path, what: str, add: Callable[[MlflowClient, str], None]) -> None:
     from mlflow.exceptions import MlflowException
 
     try:
@@ -153,19 +172,14 @@ def log_evaluation(
         run = find_run(client, read_fingerprint(model_directory))
         if run is None:
             log.warning(
-                "MLflow has no run of %s (it was trained with another store): its scores are only in reports/",
+                "MLflow has no run of %s (it was trained with another store): %s are only in reports/",
                 model_directory,
+                what,
             )
             return
-        now = int(time.time() * 1000)
-        client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(f"test_{name}", float(value), now, 0) for name, value in metrics.items()],
-        )
-        if artifacts is not None:
-            client.log_artifacts(run.info.run_id, str(artifacts), "evaluation")
+        add(client, run.info.run_id)
     except MlflowException as error:
-        log.warning("MLflow did not take the scores of %s (%s): they are in reports/", model_directory, error)
+        log.warning("MLflow did not take %s of %s (%s): they are in reports/", what, model_directory, error)
 
 
 @dataclass(frozen=True)
