@@ -44,10 +44,9 @@ def import_closure(stage: str) -> set[Path]:
         if file not in closure:
             closure.add(file)
             waiting |= modules_imported_by(file)
-    # templates are read by the module beside them
-    return closure | {
-        template for file in closure for template in file.parent.glob("*.j2") if template.name in file.read_text()
-    }
+    # pages are drawn from the folder beside the module that names it
+    folders = {file.parent / "templates" for file in closure if '"templates"' in file.read_text()}
+    return closure | {template for folder in folders for template in folder.iterdir()}
 
 
 def declared(stage: str) -> set[Path]:
@@ -55,7 +54,8 @@ def declared(stage: str) -> set[Path]:
     for dependency in STAGES[stage]["deps"]:
         path = ROOT / dependency
         if dependency.startswith("src/"):
-            found = [path] if path.is_file() else [f for f in path.rglob("*") if f.suffix in (".py", ".j2")]
+            code = (".py", ".j2", ".css", ".js")
+            found = [path] if path.is_file() else [file for file in path.rglob("*") if file.suffix in code]
             assert found, f"{stage}: {dependency} does not exist"
             files |= set(found)
     return files
