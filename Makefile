@@ -32,8 +32,8 @@ flow: set-up ## the same as a Prefect flow run
 	@python flows/reproduce.py
 
 .PHONY: test
-test: set-up ## the tests that take minutes
-	@python -m pytest
+test: set-up ## the tests that take minutes, a process for each core
+	@python -m pytest -n auto --dist loadfile
 
 .PHONY: test-slow
 test-slow: set-up ## the tests that take longer

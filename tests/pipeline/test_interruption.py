@@ -22,7 +22,7 @@ def project(tmp_path_factory) -> Project:
 def test_a_training_that_is_stopped_is_still_to_do(project, number):
     process = project.start("dvc", "repro", "train@pointer")
     deadline = time.monotonic() + 120
-    while not list(project.folder.glob(".work/train/pointer/*/*.ckpt")):
+    while not list(project.folder.glob(".work/train/pointer/**/*.ckpt")):
         assert process.poll() is None, process.stdout.read()
         assert time.monotonic() < deadline
         time.sleep(0.1)
