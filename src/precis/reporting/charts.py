@@ -73,9 +73,11 @@ def score_bars(rows: Sequence[tuple[str, float, float, float, bool]]) -> str:
         axes = figure.subplots()
         places = range(len(rows))
         means = [mean for _, mean, _, _, _ in rows]
-        errors = [[mean - low for _, mean, low, _, _ in rows], [high - mean for _, mean, _, high, _ in rows]]
+        # where all documents score alike, rounding can put the mean outside its interval by the last digit
+        below = [max(mean - low, 0.0) for _, mean, low, _, _ in rows]
+        above = [max(high - mean, 0.0) for _, mean, _, high, _ in rows]
         colours = ["#b8c0ca" if is_baseline else COLOURS[0] for *_, is_baseline in rows]
-        axes.barh(places, means, xerr=errors, color=colours, height=0.62, error_kw={"ecolor": "#3d4650"})
+        axes.barh(places, means, xerr=[below, above], color=colours, height=0.62, error_kw={"ecolor": "#3d4650"})
         axes.set_yticks(list(places), [name for name, *_ in rows])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
