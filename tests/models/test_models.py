@@ -332,3 +332,40 @@ def test_options_that_do_not_go_together_are_refused(make_model):
         PrecisError, match="no model 'transformer'; expected one of encoder_decoder, attention, pointer"
     ):
         build_model("transformer", source_vocabulary_size=1, target_vocabulary_size=1, shared_vocabulary=True)
+
+
+def test_the_pointing_loss_equals_plain_loops(make_model, make_batch):
+    model = make_model("pointer", pointing_weight=0.7).double().eval()
+    source, target = make_batch()
+    memory = model.encode(source)
+    state = model.initial_state(memory, beams=1)
+    pointing, num_tokens = 0.0, 0
+    for t in range(target.ids.shape[1]):
+        step = model.step(memory, state, target.inputs[:, t : t + 1])
+        state = step.state
+        for row, word in enumerate(target.ids[:, t].tolist()):
+            places = [
+                place for place, of in enumerate(source.extended_ids[row].tolist()) if of == word != PAD_ID
+            ]
+            if word in (PAD_ID, UNK_ID) or (word >= 19 and not places):
+                continue  # padding, and what nothing can produce
+            num_tokens += 1
+            if places:
+                mass = sum(step.attention[row, 0, place] for place in places)
+                pointing = pointing - torch.log(mass)
+    losses = model.training_loss(source, target)
+    assert losses.num_tokens.item() == num_tokens
+    torch.testing.assert_close(losses.pointing, (pointing / num_tokens).detach(), atol=1e-6, rtol=0)
+    plain = losses.nll_sum / num_tokens
+    torch.testing.assert_close(losses.total.detach(), plain + 0.7 * losses.pointing, atol=1e-6, rtol=0)
+
+    def gradients(loss):
+        found = torch.autograd.grad(loss, list(model.parameters()), retain_graph=True, allow_unused=True)
+        return [gradient if gradient is not None else torch.zeros(1) for gradient in found]
+
+    alone = make_model("pointer").double().eval()
+    without = torch.autograd.grad(alone.training_loss(source, target).total, list(alone.parameters()))
+    expected = [
+        base + 0.7 * extra for base, extra in zip(without, gradients(pointing / num_tokens), strict=True)
+    ]
+    torch.testing.assert_close(gradients(losses.total), expected, atol=1e-6, rtol=0)
