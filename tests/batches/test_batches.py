@@ -68,7 +68,9 @@ def test_a_file_of_other_columns_or_cut_short_is_refused(tmp_path, corpus):
 
 def sampler(num_batches: int, seed: int = 3, first: int = 0) -> TrainingSampler:
     lengths = np.random.default_rng(0).integers(1, 200, size=1_003)
-    return TrainingSampler(lengths, lengths // 10, batch_size=8, first_batch=first, num_batches=num_batches, seed=seed)
+    return TrainingSampler(
+        lengths, lengths // 10, batch_size=8, first_batch=first, num_batches=num_batches, seed=seed
+    )
 
 
 def test_every_row_is_seen_once_an_epoch():

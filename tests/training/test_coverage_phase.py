@@ -18,7 +18,10 @@ def write_attendance(path, num_rows: int) -> None:
     generator = random.Random(3)
     with path.open("w", encoding="utf-8") as file:
         for number in range(num_rows):
-            names = ["".join(generator.choices("bdfgklmnprst", k=2) + generator.choices("aeiou", k=5)) for _ in range(6)]
+            names = [
+                "".join(generator.choices("bdfgklmnprst", k=2) + generator.choices("aeiou", k=5))
+                for _ in range(6)
+            ]
             shuffled = generator.sample(names, k=len(names))
             row = {
                 "id": str(number),

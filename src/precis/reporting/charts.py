@@ -77,7 +77,9 @@ def score_bars(rows: Sequence[tuple[str, float, float, float, bool]]) -> str:
         below = [max(mean - low, 0.0) for _, mean, low, _, _ in rows]
         above = [max(high - mean, 0.0) for _, mean, _, high, _ in rows]
         colours = ["#b8c0ca" if is_baseline else COLOURS[0] for *_, is_baseline in rows]
-        axes.barh(places, means, xerr=[below, above], color=colours, height=0.62, error_kw={"ecolor": "#3d4650"})
+        axes.barh(
+            places, means, xerr=[below, above], color=colours, height=0.62, error_kw={"ecolor": "#3d4650"}
+        )
         axes.set_yticks(list(places), [name for name, *_ in rows])
         axes.invert_yaxis()
         axes.grid(visible=False, axis="y")
