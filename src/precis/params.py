@@ -289,11 +289,12 @@ class EvaluationParams(Section):
 
     seed: int = Field(ge=0)
     threads: int = Field(ge=1)
-    processes: int = Field(ge=1)
+    processes: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     stemmer: bool
     summary_level: Literal["newline", "sentences"]
     references: Literal["best", "mean"]
+    tokenizer: Literal["unicode", "rouge-score"]
     resamples: int = Field(ge=100)
     confidence: float = Field(gt=0.5, lt=1)
     length_buckets: list[int]

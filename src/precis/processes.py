@@ -12,6 +12,12 @@ from multiprocessing import get_context
 _PR_SET_PDEATHSIG = 1
 
 
+def num_cores() -> int:
+    """The cores that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)  # not on every system; a container may have fewer cores
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
+
+
 def worker_processes(number: int | None = None) -> ProcessPoolExecutor:
     """A pool of fresh Python processes; None takes one for each core.
 

@@ -4,7 +4,7 @@ from precis.evaluation.baselines import Lead, Longest, Oracle, RandomSentences, 
 from precis.evaluation.rouge import RougeConvention, RougeScorer
 
 TEXT = "One two. Three four five six. Seven! Eight nine ten."
-CONVENTION = RougeConvention(stemmer=False, summary_level="newline", references="best")
+CONVENTION = RougeConvention(tokenizer="unicode", stemmer=False, summary_level="newline", references="best")
 
 
 def test_lead_takes_the_first_sentences():

@@ -40,7 +40,9 @@ def test_file(tmp_path):
 
 
 def test_set_of(path):
-    convention = RougeConvention(stemmer=False, summary_level="newline", references="best")
+    convention = RougeConvention(
+        tokenizer="unicode", stemmer=False, summary_level="newline", references="best"
+    )
     return TestSet(path, convention=convention, metric="rouge1", processes=1)
 
 

@@ -9,7 +9,7 @@ from precis.evaluation.rouge import RougeConvention, RougeScorer, parallel_rouge
 from precis.serving.summarizer import Summarizer
 from precis.serving.sweep import grid, sweep
 
-CONVENTION = RougeConvention(stemmer=False, summary_level="newline", references="best")
+CONVENTION = RougeConvention(tokenizer="unicode", stemmer=False, summary_level="newline", references="best")
 
 
 @pytest.fixture(scope="module")

@@ -22,6 +22,7 @@ SETTINGS = EvaluationParams(
     stemmer=True,
     summary_level="newline",
     references="best",
+    tokenizer="unicode",
     resamples=200,
     confidence=0.95,
     length_buckets=[10, 20],

@@ -121,7 +121,10 @@ def run_gate(client: MlflowClient, params: Params, candidate: Version, champion:
     torch.set_num_threads(evaluation.threads)
     check_test_set(TEST)
     convention = RougeConvention(
-        stemmer=evaluation.stemmer, summary_level=evaluation.summary_level, references=evaluation.references
+        stemmer=evaluation.stemmer,
+        summary_level=evaluation.summary_level,
+        references=evaluation.references,
+        tokenizer=evaluation.tokenizer,
     )
     test = TestSet(TEST, convention=convention, metric=gate.metric, processes=1)
     versions = [candidate] if champion is None else [candidate, champion]

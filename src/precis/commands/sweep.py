@@ -56,6 +56,7 @@ def sweep(
         stemmer=evaluation.stemmer,
         summary_level=evaluation.summary_level,
         references=evaluation.references,
+        tokenizer=evaluation.tokenizer,
     )
     with (
         parallel_rouge(convention, evaluation.processes) as rouge,

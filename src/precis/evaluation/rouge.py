@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -15,14 +16,17 @@ import regex
 from numpy.typing import NDArray
 
 from precis.evaluation.sentences import sentences
-from precis.processes import worker_processes
+from precis.processes import num_cores, worker_processes
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 CHUNK = 64  # documents that a process scores at a time
 
-# what rouge-score's own tokenizer keeps, and any word of other scripts: letters with their marks, digits
-_NOT_ASCII = regex.compile(r"[^\x00-\x7f]")
-_UNICODE_WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+")
+# scripts that put no space between words: each character, with its marks, counts as a word
+_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+_UNICODE_WORD = regex.compile(
+    rf"[[\p{{L}}\p{{N}}]&&[{_UNSPACED}]]\p{{M}}*|[[\p{{L}}\p{{N}}]--[{_UNSPACED}]][[\p{{L}}\p{{N}}\p{{M}}]--[{_UNSPACED}]]*",
+    regex.V1,
+)
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,13 @@ class RougeConvention:
         summary_level: how texts are cut into sentences for rougeLsum: at newlines, as rouge-score does it by
             default, or into sentences first.
         references: with several references, take the best F1 (each ROUGE type on its own) or the mean.
+        tokenizer: what a word is: see UnicodeTokenizer, or rouge-score's own rule, which keeps a-z and 0-9 alone.
     """
 
     stemmer: bool
     summary_level: Literal["newline", "sentences"]
     references: Literal["best", "mean"]
+    tokenizer: Literal["unicode", "rouge-score"]
 
     @property
     def signature(self) -> str:
@@ -47,14 +53,15 @@ class RougeConvention:
         references = {"best": "max", "mean": "mean"}[self.references]
         return (
             f"rouge-score:{version}|F1|stem:{'yes' if self.stemmer else 'no'}|Lsum:{self.summary_level}"
-            f"|refs:{references}|tok:unicode"
+            f"|refs:{references}|tok:{self.tokenizer}"
         )
 
 
 class UnicodeTokenizer:
-    """rouge-score's own tokens for ASCII text; words of every script otherwise.
+    """rouge-score's tokens wherever it has any, and words of every script besides.
 
-    rouge-score keeps [a-z0-9] only: a Hindi text has no words for it, and scores 0 against itself.
+    rouge-score keeps [a-z0-9] only: a Hindi text has no words for it, and scores 0 against itself. Texts whose
+    letters and digits are all ASCII have the same tokens by both rules.
     """
 
     def __init__(self, stemmer: bool) -> None:
@@ -62,11 +69,27 @@ class UnicodeTokenizer:
 
     def tokenize(self, text: str) -> list[str]:
         """The tokens of a text; rouge-score calls this."""
-        from rouge_score.tokenize import tokenize
+        if text.isascii():
+            return [self._stem(word) for word in _ascii_words(text)]
+        words = _UNICODE_WORD.findall(unicodedata.normalize("NFC", text).lower())
+        return [self._stem(word) for word in words]
 
-        if not _NOT_ASCII.search(text):
-            return [self._stem(word) for word in tokenize(text, None)]
-        return [self._stem(word) for word in _UNICODE_WORD.findall(text.lower())]
+
+class AsciiTokenizer:
+    """rouge-score's own tokens; stemming remembers what it did."""
+
+    def __init__(self, stemmer: bool) -> None:
+        self._stem = _stemmed if stemmer else str
+
+    def tokenize(self, text: str) -> list[str]:
+        """The tokens of a text; rouge-score calls this."""
+        return [self._stem(word) for word in _ascii_words(text)]
+
+
+def _ascii_words(text: str) -> list[str]:
+    from rouge_score.tokenize import tokenize
+
+    return list(tokenize(text, None))
 
 
 @lru_cache(maxsize=1 << 17)
@@ -89,7 +112,8 @@ class RougeScorer:
 
         self._convention = convention
         self._types = tuple(rouge_types)
-        self._scorer = Scorer(list(rouge_types), tokenizer=UnicodeTokenizer(convention.stemmer))
+        tokenizer = UnicodeTokenizer if convention.tokenizer == "unicode" else AsciiTokenizer
+        self._scorer = Scorer(list(rouge_types), tokenizer=tokenizer(convention.stemmer))
 
     def score(self, references: Sequence[str], summary: str) -> tuple[float, ...]:
         """F1 of each ROUGE type, from 0 to 1."""
@@ -144,7 +168,8 @@ class ParallelRouge:
 
 @contextmanager
 def parallel_rouge(convention: RougeConvention, processes: int) -> Iterator[ParallelRouge]:
-    """Give a scorer that uses so many processes; with one, this process does the work."""
+    """Give a scorer that uses so many processes; with one, this process does the work; 0: one for each core."""
+    processes = processes or num_cores()
     if processes <= 1:
         yield ParallelRouge(convention, None)
         return

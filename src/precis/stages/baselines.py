@@ -53,6 +53,7 @@ def score_baselines(
         stemmer=settings.stemmer,
         summary_level=settings.summary_level,
         references=settings.references,
+        tokenizer=settings.tokenizer,
     )
     number = settings.baseline_sentences
     baselines: dict[str, Baseline] = {

@@ -88,6 +88,7 @@ def evaluate(
         stemmer=settings.stemmer,
         summary_level=settings.summary_level,
         references=settings.references,
+        tokenizer=settings.tokenizer,
     )
     origins = OriginTotals()
     processes = settings.processes if num_rows >= FEWEST_FOR_PROCESSES else 1
