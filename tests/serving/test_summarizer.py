@@ -1,5 +1,6 @@
 import json
 import threading
+import unicodedata
 
 import numpy as np
 import pytest
@@ -48,6 +49,80 @@ def test_every_copied_word_is_as_the_document_has_it(pointer):
             else:
                 assert token.source is None
     assert copied > 100
+
+
+HOSTILE = [
+    "Two\r\nlines,\r\n\r\nCRLF and\ttabs\r\n",
+    "No\u00a0break\u00a0spaces\u202fand\u2009thin ones",
+    "Cafe\u0301 de\u0301compose\u0301 — A\u030angstro\u0308m, n\u0303",
+    "\ufeffByte order mark, and one in\ufeffside",
+    "İSTANBUL’da Straße ΟΔΟΣ ﬁnal Ǆ ŉ",  # lower-casing changes lengths
+    "(Ⓐ) xⒷ,Ⓒ. ⅣⅨ",  # symbols that have a case
+    "&amp; &lt;b&gt;bold&lt;/b&gt; &nbsp;x&#39;s <p class='a'>Text</p>",
+    "👨‍👩‍👧‍👦 family 🇫🇷 ❤️ 👍🏽 done!!! ??",
+    "नमस्ते दुनिया। ภาษาไทย 日本語です。 العربيّة עִבְרִית",
+    "#Person1#: Hi!\n#Person2#: Hello, Mr. O'Neil-Smith. ||| #Person1#: <eos> bye",
+    "1,234.56 $3.50 -7e-10 10:30am 2024-01-02 50% 0x1F v1.2.3 ½ ²",
+    "state-of-the-art self.foo_bar(HTTPServer2)->List[int] a.b@c.example https://x.example/?q=1&r=2 C++ #42",
+    "￭ joiner <￭> marks￭ themselves ￭￭ ￭.",
+    "<unk> <s> </s> <pad> Unknown",
+    "\u200bzero\u200bwidth \u200fright\u200e \u00adsoft\u00adhyphen \u2028separator",
+    "Long " + "UPPER lower Title " * 60 + "END",
+    "z̸a̸l̸g̸o̸ t̴e̴x̴t̴",
+]
+
+
+@pytest.mark.parametrize("generation", ["mixture", "pointer_only"])
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_every_copied_word_is_as_the_raw_text_has_it_whatever_is_in_it(tmp_path, generation, lowercase):
+    directory = write_model(tmp_path, "pointer", generation=generation)
+    text = json.loads((directory / "text.json").read_text())
+    (directory / "text.json").write_text(json.dumps({**text, "lowercase": lowercase}))
+    summarizer = Summarizer.load(directory)
+    generator = np.random.default_rng(1)
+    mixed = [" ".join(generator.choice(HOSTILE, size=3)) for _ in range(60)]
+    copied: set[str] = set()
+    for document, best in zip(HOSTILE + mixed, summarizer.summarize(HOSTILE + mixed, n_best=3), strict=True):
+        for summary in (best, *best.alternatives):
+            end = 0
+            for token in summary.tokens:
+                assert summary.text[token.start : token.end] == token.text
+                assert summary.text[end : token.start].strip(" ") == ""  # nothing but spaces between
+                end = token.end
+                assert token.generated + token.copied == pytest.approx(token.probability, abs=1e-5)
+                for attended in token.attended:
+                    assert (
+                        document[attended.start : attended.end].strip()
+                        == document[attended.start : attended.end]
+                        != ""
+                    )
+                if token.source is not None:
+                    start, stop = token.source
+                    assert document[start:stop] == token.text
+                    form = token.text.lower() if lowercase else token.text
+                    assert unicodedata.normalize("NFC", form) == surface(token.word)
+                    assert stop <= summarizer.source_tokens(document)[-1].end
+                    copied.add(token.text)
+                assert (token.source is not None) == (token.origin == "copied")
+            assert end == len(summary.text)
+    assert len(copied) > 60
+    assert any(text != text.lower() for text in copied)
+
+
+def test_a_word_in_decomposed_letters_is_the_one_of_the_vocabulary(pointer):
+    words = [token.text for token in pointer.source_tokens("Le cafe\u0301 \ufeff fin")]
+    assert words == ["le", "café", "fin"]
+    composed, decomposed = pointer.summarize(["Le café de Zürich", "Le cafe\u0301 de Zu\u0308rich"])
+    assert [token.word for token in composed.tokens] == [token.word for token in decomposed.tokens]
+
+
+def test_what_is_beyond_the_words_that_are_read_is_never_copied(pointer):
+    document = "read this only. " * 15 + "SECRET tail"
+    assert len(pointer.source_tokens(document)) == pointer.source_max_length == 60
+    for summary in pointer.summarize([document] * 3, n_best=3, min_length=8):
+        for one in (summary, *summary.alternatives):
+            assert not {"secret", "tail"} & set(one.words)
+            assert one.num_source_words == 60
 
 
 def test_masses_add_up_to_the_probability(summarizer):

@@ -25,6 +25,7 @@ from precis.registry.manifest import (
     check_manifest,
     write_manifest,
 )
+from precis.serving.summary import SERVED_PARAMETERS
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,11 @@ log = logging.getLogger(__name__)
 # takes 12 s. precis itself is not on a public index: install it beside these.
 _REQUIREMENTS = ("mlflow", "torch", "safetensors", "numpy", "regex", "pydantic")
 _ARTIFACT = "model"
-INPUT_EXAMPLE = ["Return the number of words in a text. Punctuation marks and white space are not counted."]
+# documents, and the parameters that a request may carry, with what they are without one
+INPUT_EXAMPLE = (
+    ["Return the number of words in a text. Punctuation marks and white space are not counted."],
+    SERVED_PARAMETERS,
+)
 
 
 @contextmanager

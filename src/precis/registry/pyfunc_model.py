@@ -6,6 +6,8 @@ with the package.
 
 from __future__ import annotations
 
+from typing import Any
+
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
@@ -22,9 +24,12 @@ class SummarizerModel(PythonModel):
         check_manifest(directory)
         self._summarizer = Summarizer.load(directory)
 
-    def predict(self, model_input: list[str]) -> list[str]:  # type: ignore[override]
-        """One summary for each document."""
-        return [summary.text for summary in self._summarizer.summarize(model_input)]
+    # no type of what comes out, since it depends on the parameters: MLflow would warn of any other way to say so
+    def predict(  # type: ignore[no-untyped-def, override]
+        self, model_input: list[str], params: dict[str, Any] | None = None
+    ):
+        """One summary for each document, as text or, with the parameter `provenance`, with its sources."""
+        return self._summarizer.serve(model_input, **(params or {}))
 
 
 set_model(SummarizerModel())

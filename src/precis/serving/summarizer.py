@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
+from unicodedata import is_normalized, normalize
 
 import torch
 
@@ -31,12 +32,13 @@ from precis.serving.batch_decoder import (
 )
 from precis.serving.summary import Attended, OriginName, Summary, SummaryToken
 from precis.text.source_oovs import extend_source, words_of
-from precis.text.tokenizer import JOINER, Token, Tokenizer, surface
+from precis.text.tokenizer import JOINER, Token, Tokenizer, surface, with_surface
 from precis.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary
 
 SPECIAL = SpecialIds(pad=PAD_ID, unk=UNK_ID, bos=BOS_ID, eos=EOS_ID)
 TEXT_FILE = "text.json"
 RUN_FILE = "run.json"
+BYTE_ORDER_MARK = "\ufeff"
 BATCH_SIZE = 64  # documents decoded together unless the caller says otherwise
 
 DECODING_KEYS = {
@@ -199,6 +201,23 @@ class Summarizer:
             for document, summary in zip(documents, summaries, strict=True)
         ]
 
+    def serve(
+        self, texts: Sequence[str], *, provenance: bool = False, beam_size: int = 0
+    ) -> list[str] | list[dict[str, Any]]:
+        """Answer a request for summaries, as plain values.
+
+        Args:
+            texts: raw documents.
+            provenance: give `Summary.as_dict` of each, not its text alone.
+            beam_size: hypotheses kept open; 0: as the model was evaluated.
+
+        Raises:
+            PrecisError: a value cannot be used.
+        """
+        changes: dict[str, Any] = {"beam_size": beam_size} if beam_size else {}
+        summaries = self.summarize(texts, **changes)
+        return [one.as_dict() for one in summaries] if provenance else [one.text for one in summaries]
+
     def candidates(
         self, texts: Sequence[str], *, beam_size: int, batch_size: int = BATCH_SIZE, **decoding: Any
     ) -> tuple[list[Candidates], int]:
@@ -224,6 +243,15 @@ class Summarizer:
     def words(self, text: str) -> list[str]:
         """A text's words, as this model sees them."""
         return self.tokenizer.words(text)
+
+    def source_tokens(self, text: str) -> list[Token]:
+        """The words of a document that the model reads, and where they stand in it."""
+        tokens = self.tokenizer.tokens(text)[: self.source_max_length]
+        if is_normalized("NFC", text) and BYTE_ORDER_MARK not in text:
+            return tokens
+        # the words as `prepare` would have them, the offsets as they are in the raw text
+        composed = (replace(token, text=normalize("NFC", token.text)) for token in tokens)
+        return [token for token in composed if surface(token.text) != BYTE_ORDER_MARK]
 
     def _settings(self, changes: Mapping[str, Any]) -> Mapping[str, Any]:
         unknown = changes.keys() - DECODING_KEYS - OPTIONAL_DECODING_KEYS
@@ -264,7 +292,7 @@ class Summarizer:
         )
 
     def _read(self, number: int, text: str) -> _Document:
-        tokens = self.tokenizer.tokens(text)[: self.source_max_length]
+        tokens = self.source_tokens(text)
         words = [token.text for token in tokens]
         extended_ids, source_oovs = extend_source(words, self.target_vocabulary)
         return _Document(number, text, tokens, self.source_vocabulary.ids(words), extended_ids, source_oovs)
@@ -366,10 +394,10 @@ class Summarizer:
         )
 
     def _spelling(self, document: _Document, id_: int, word: str, token: Token | None) -> str:
-        if JOINER in word:  # symbols have no case, and their marks are still needed
-            return word
         if token is not None:
-            return document.text[token.start : token.end]
+            return with_surface(word, document.text[token.start : token.end])
+        if JOINER in word:  # a symbol, whose marks are still needed
+            return word
         return self.target_vocabulary.surface(id_) if id_ < len(self.target_vocabulary) else word
 
     def _with_alternatives(self, document: _Document, written: list[Summary]) -> Summary:

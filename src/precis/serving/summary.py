@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+# what a request to a served model may ask for, and what it means not to
+SERVED_PARAMETERS: dict[str, Any] = {"provenance": False, "beam_size": 0}
+
 OriginName = Literal["copied", "generated", "unsupported"]
 
 

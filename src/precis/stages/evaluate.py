@@ -156,7 +156,7 @@ def _write_heat_maps(summarizer: Summarizer, test: Path, decoding: Mapping[str, 
 
 def _heat_map(row_id: str, document: str, summary: Summary, summarizer: Summarizer) -> dict[str, Any]:
     assert summary.attention is not None
-    tokens = summarizer.tokenizer.tokens(document)[: summary.num_source_words]
+    tokens = summarizer.source_tokens(document)
     return {
         "id": row_id,
         "source": [document[token.start : token.end] for token in tokens],

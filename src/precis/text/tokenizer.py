@@ -72,6 +72,16 @@ def surface(word: str) -> str:
     return body[1:-1] if JOINER in body else body
 
 
+def with_surface(word: str, written: str) -> str:
+    """The token `word` as it was written in a text, with its own joiner marks."""
+    if JOINER not in word:
+        return written
+    body = f"<{written}>" if JOINER in written else written
+    left = JOINER if word.startswith(JOINER) else ""
+    right = JOINER if word.endswith(JOINER) else ""
+    return left + body + right
+
+
 def _split_chunk(chunk: str, lowercase: bool) -> tuple[str, ...]:
     words: list[str] = []
     matches = list(_PIECE.finditer(chunk))
