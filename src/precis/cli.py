@@ -43,3 +43,7 @@ def main() -> None:
         # the reader, such as `head`, has seen enough; Python would complain once more at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(128 + signal.SIGPIPE)
+
+
+if __name__ == "__main__":
+    main()

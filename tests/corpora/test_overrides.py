@@ -60,10 +60,19 @@ def test_recipes_are_listed(project):
 
 
 def test_local_files_take_the_place_of_the_hub(project):
-    (project / "mails").mkdir()
-    assert run(recipe, "aeslc", "--path", "mails").exit_code == 0
+    (project / "talks").mkdir()
+    assert run(recipe, "dialogsum", "--path", "talks").exit_code == 0
     corpus = load_params().corpus
-    assert (corpus.source, corpus.files.path, corpus.columns.references) == ("files", "mails", "references")
+    assert (corpus.source, corpus.files.path, corpus.columns.references) == ("files", "talks", "references")
+
+
+def test_a_file_is_a_recipe_too(project):
+    Path("mine.yaml").write_text("train: {batch_size: 7}\n")
+    assert run(recipe, "mine.yaml").output.startswith("train.batch_size: ")
+    assert load_params().train.batch_size == 7
+    Path("mine.yaml").write_text("- 7\n")
+    assert "mine.yaml is no recipe: expected sections" in str(run(recipe, "mine.yaml").exception)
+    assert "recipe theirs.yaml not found" in str(run(recipe, "theirs.yaml").exception)
 
 
 def test_unknown_recipes_and_paths_are_named(project):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from precis.corpora.overrides import load_yaml, merge, plain, save_yaml
+from precis.corpora.overrides import load_yaml, merge, plain, recipe_changes, save_yaml
 from precis.errors import PrecisError
 from precis.params import PARAMS_FILE, check_params
 
@@ -15,32 +15,26 @@ RECIPES = Path("recipes")
 
 
 def recipe(
-    name: Annotated[str, typer.Argument(help="The recipe to apply; `list` names them all.")],
+    name: Annotated[
+        str, typer.Argument(help="The recipe to apply, or a file of one; `list` names them all.")
+    ],
     path: Annotated[
         str | None,
         typer.Option(help="Files or a folder to use instead of the hub; file names tell the splits."),
     ] = None,
 ) -> None:
     """Merge the parameters of a known corpus into params.yaml, which keeps its comments."""
-    there = sorted(file.stem for file in RECIPES.glob("*.yaml"))
-    if not there:
-        raise PrecisError(f"{RECIPES}/ not found: run this from the root of the repository")
     if name == "list":
-        for recipe_name in there:
+        for recipe_name in _names():
             print(f"{recipe_name:<15} {load_yaml(RECIPES / f'{recipe_name}.yaml')['description']}")
         return
-    if name not in there:
-        raise PrecisError(f"there is no recipe {name!r}; there are: {', '.join(there)}")
-    loaded = load_yaml(RECIPES / f"{name}.yaml")
-    changes = {
-        key: value for key, value in loaded.items() if key not in ("description", "local", "published")
-    }
-    if path is not None:
-        if "://" not in path and not Path(path).exists():
-            raise PrecisError(f"--path: {path} not found")
-        changes["corpus"] = {**changes["corpus"], **loaded.get("local", {})}
-        changes["corpus"] |= {"source": "files", "files": {"path": path}}
-        changes["corpus"].pop("hub", None)
+    file = recipe_file(name)
+    loaded = load_yaml(file)
+    if not isinstance(loaded, dict):
+        raise PrecisError(f"{file} is no recipe: expected sections of params.yaml, such as `train:`")
+    if path is not None and "://" not in path and not Path(path).exists():
+        raise PrecisError(f"--path: {path} not found")
+    changes = recipe_changes(loaded, path)
     params = load_yaml(PARAMS_FILE)
     said = merge(params, changes)
     check_params(plain(params), f"params.yaml with recipe {name}")
@@ -49,3 +43,25 @@ def recipe(
     if "published" in loaded:
         print(f"\nPublished: {loaded['published']}")
     print("\nNow run `dvc repro`.")
+
+
+def recipe_file(name: str) -> Path:
+    """The file of a recipe, given by its name or as a file.
+
+    Raises:
+        PrecisError: there is none; the message names those that there are.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise PrecisError(f"the recipe {name} not found")
+        return Path(name)
+    if name not in _names():
+        raise PrecisError(f"there is no recipe {name!r}; there are: {', '.join(_names())}")
+    return RECIPES / f"{name}.yaml"
+
+
+def _names() -> list[str]:
+    names = sorted(file.stem for file in RECIPES.glob("*.yaml"))
+    if not names:
+        raise PrecisError(f"{RECIPES}/ not found: run this from the root of the repository")
+    return names

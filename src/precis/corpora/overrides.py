@@ -46,6 +46,24 @@ def merge(values: Any, changes: Mapping[str, Any], where: str = "") -> list[str]
     return said
 
 
+def recipe_changes(recipe: Mapping[str, Any], path: str | None) -> dict[str, Any]:
+    """What a recipe changes in params.yaml.
+
+    Args:
+        recipe: as `load_yaml` gives it.
+        path: files or a folder to use instead of the hub, whose columns the recipe's `local` names; None for the
+            corpus that the recipe is about.
+    """
+    changes = {
+        key: value for key, value in recipe.items() if key not in ("description", "local", "published")
+    }
+    if path is not None:
+        changes["corpus"] = {**changes.get("corpus", {}), **recipe.get("local", {})}
+        changes["corpus"] |= {"source": "files", "files": {"path": path}}
+        changes["corpus"].pop("hub", None)
+    return changes
+
+
 def save_yaml(values: Any, path: Path) -> None:
     """Write what `load_yaml` read, with its comments."""
     text = io.StringIO()
