@@ -87,7 +87,12 @@ class Benchmark:
         self.log = self.folder / "log.txt"
         self.split = "validation" if self.on_validation else "test"
         evaluation = self.params.evaluation
-        self.convention = RougeConvention(evaluation.stemmer, evaluation.summary_level, evaluation.references)
+        self.convention = RougeConvention(
+            stemmer=evaluation.stemmer,
+            summary_level=evaluation.summary_level,
+            references=evaluation.references,
+            tokenizer=evaluation.tokenizer,
+        )
 
     def prepare(self) -> None:
         """The data stages; quick, so always done anew: what they make is never older than their code."""
