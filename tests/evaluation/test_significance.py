@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -66,10 +64,11 @@ def test_a_planted_difference_of_one_point_is_found():
     assert found >= 19
 
 
-def test_the_randomisation_test_equals_the_count_over_all_exchanges():
-    differences = np.array([3.0, -1.0, 2.0, 2.5, 0.5, 1.0])
-    signs = np.array([[1 - 2 * (number >> bit & 1) for bit in range(6)] for number in range(64)])
-    exact = np.mean(np.abs(signs @ differences) >= differences.sum())
+@pytest.mark.parametrize("number", [1, 6, 8, 11])
+def test_the_randomisation_test_equals_the_count_over_all_exchanges(number):
+    differences = np.array([3.0, -1.0, 2.0, 2.5, 0.5, 1.0, -0.25, 4.0, 0.0, 1.5, -2.0])[:number]
+    signs = np.array([[1 - 2 * (row >> bit & 1) for bit in range(number)] for row in range(2**number)])
+    exact = np.mean(np.abs(signs @ differences) >= abs(differences.sum()))
     estimate = randomisation_p_value(differences, resamples=20_000, seed=0)
     assert estimate == pytest.approx(exact, abs=0.01)
 
@@ -78,10 +77,3 @@ def test_identical_scores_are_no_difference():
     scores = np.linspace(0, 1, 50)
     result = paired_difference(scores, scores, resamples=200, confidence=0.95, seed=0)
     assert (result.mean, result.low, result.high, result.p_value) == (0, 0, 0, 1)
-
-
-def test_ten_thousand_resamples_of_a_large_test_set_take_seconds():
-    values = np.random.default_rng(0).random((11_490, 4))
-    start = time.process_time()
-    bootstrap(values, resamples=10_000, confidence=0.95, seed=0)
-    assert time.process_time() - start < 15

@@ -5,6 +5,7 @@ from precis.evaluation.statistics import (
     Duplicates,
     OriginTotals,
     Totals,
+    WordOrigin,
     copied_spans,
     degeneration_hints,
     document_statistics,
@@ -70,12 +71,15 @@ def test_whole_sentences_of_the_document_are_counted():
 
 def test_origins_add_up():
     totals = OriginTotals()
-    totals.add("copied", 0.9, 0.2)
-    totals.add("unsupported", 0.0, 0.6)
+    totals.add([WordOrigin("copied", 0.9, 0.2), WordOrigin("unsupported", 0.0, 0.6)])
+    totals.add([WordOrigin("unsupported", 0.1, 0.4)])
+    totals.add([WordOrigin("generated", 0.2, 0.4)])
+    totals.add([])
     assert totals.metrics() == {
-        "copy_rate": 0.5,
-        "copied_mass": 0.45,
-        "unsupported_rate": 0.5,
+        "copy_rate": 1 / 4,
+        "copied_mass": pytest.approx(1.2 / 4),
+        "unsupported_rate": 2 / 4,
+        "unsupported_summaries": 1 / 4,
         "p_gen_mean": pytest.approx(0.4),
     }
     assert "p_gen_mean" not in OriginTotals().metrics()
@@ -89,6 +93,9 @@ def test_origins_add_up():
         ({"repetition": 0.3}, "block_ngrams"),
         ({"unsupported_rate": 0.2}, "the pointer model"),
         ({"length_ratio": 3.0}, "3.0 times as long"),
+        ({"length_ratio": 0.2}, "0.2 times as long"),
+        ({"unsupported_summaries": 0.4}, "40% of the summaries have no word that the document has"),
+        ({"oov_reference_rate": 0.3, "oov_recall": 0.01}, "raise vocabulary.target_size"),
     ],
 )
 def test_degenerate_output_gets_a_hint_at_the_cause(changed, message):
@@ -98,6 +105,9 @@ def test_degenerate_output_gets_a_hint_at_the_cause(changed, message):
         "empty_summaries": 0.0,
         "repetition": 0.0,
         "unsupported_rate": 0.0,
+        "unsupported_summaries": 0.0,
+        "oov_reference_rate": 0.3,
+        "oov_recall": 0.2,
         "length_ratio": 1.0,
     }
     assert degeneration_hints(healthy) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,9 @@ from precis.evaluation.sentences import sentences
 from precis.evaluation.significance import bootstrap
 from precis.evaluation.statistics import (
     Duplicates,
+    OriginTotals,
     Totals,
+    WordOrigin,
     document_statistics,
     length_bucket,
 )
@@ -30,22 +32,35 @@ class Summarized:
         references: the acceptable summaries, the main one first.
         summary: the text to be judged.
         words: its words; None has them taken from the text.
+        origins: of each of the words; None where nobody knows.
     """
 
     document: str
     references: Sequence[str]
     summary: str
     words: Sequence[str] | None = None
+    origins: Sequence[WordOrigin] | None = None
 
 
 @dataclass(frozen=True)
-class BucketScores:
-    """Mean ROUGE of the documents of a range of lengths, in words: from `first`, below `beyond`."""
+class Bucket:
+    """What the summaries of documents of a range of lengths, in words, are like: from `first`, below `beyond`."""
 
     first: int
     beyond: int | None
-    num_documents: int
-    means: tuple[float, ...]
+    metrics: dict[str, float]
+
+
+@dataclass
+class _Group:
+    """Sums over some of the documents."""
+
+    statistics: Totals = field(default_factory=Totals)
+    origins: OriginTotals = field(default_factory=OriginTotals)
+
+    def metrics(self) -> dict[str, float]:
+        origins = self.origins.metrics() if self.origins.num_summaries else {}
+        return {**self.statistics.metrics(), **origins}
 
 
 class CorpusEvaluation:
@@ -55,18 +70,26 @@ class CorpusEvaluation:
         rouge: the scorer.
         words: splits a text into the words that the vocabulary has.
         known: tells whether the target vocabulary has a word.
+        length_bounds: rising numbers of words of a document, at which ranges of lengths end.
     """
 
     def __init__(
-        self, rouge: ParallelRouge, words: Callable[[str], list[str]], known: Callable[[str], bool]
+        self,
+        rouge: ParallelRouge,
+        words: Callable[[str], list[str]],
+        known: Callable[[str], bool],
+        *,
+        length_bounds: Sequence[int],
     ) -> None:
         self._rouge = rouge
         self._words = words
         self._known = known
-        self._totals = Totals()
+        self._bounds = list(length_bounds)
+        self._buckets = [_Group() for _ in range(len(self._bounds) + 1)]
+        self._all = _Group()
         self._duplicates = Duplicates()
         self._scores: list[NDArray[np.float64]] = []
-        self._lengths: list[int] = []
+        self._bucket_of: list[int] = []
 
     def add(self, window: Sequence[Summarized]) -> list[dict[str, float]]:
         """Score a window; gives each document's ROUGE, in points."""
@@ -82,9 +105,13 @@ class CorpusEvaluation:
                 summary_sentences=sentences(one.summary),
                 source_sentences=sentences(one.document),
             )
-            self._totals.add(statistics)
+            bucket = length_bucket(len(source), self._bounds)
+            for group in (self._all, self._buckets[bucket]):
+                group.statistics.add(statistics)
+                if one.origins is not None:
+                    group.origins.add(one.origins)
             self._duplicates.add(one.summary)
-            self._lengths.append(len(source))
+            self._bucket_of.append(bucket)
         return [dict(zip(ROUGE_TYPES, row, strict=True)) for row in scores.tolist()]
 
     @property
@@ -98,19 +125,17 @@ class CorpusEvaluation:
         rouge: dict[str, float] = {}
         for name, interval in zip(ROUGE_TYPES, intervals, strict=True):
             rouge |= {name: interval.mean, f"{name}_low": interval.low, f"{name}_high": interval.high}
-        return {**rouge, **self._totals.metrics(), **self._duplicates.metrics()}
+        return {**rouge, **self._all.metrics(), **self._duplicates.metrics()}
 
-    def by_length(self, bounds: Sequence[int]) -> list[BucketScores]:
-        """Mean scores by the length of the document; ranges without documents are left out."""
-        buckets = np.array([length_bucket(length, bounds) for length in self._lengths], dtype=np.int64)
-        edges = [0, *bounds, None]
-        return [
-            BucketScores(
-                first=edges[number] or 0,
-                beyond=edges[number + 1],
-                num_documents=int((buckets == number).sum()),
-                means=tuple(self.scores.values[buckets == number].mean(0).tolist()),
-            )
-            for number in range(len(bounds) + 1)
-            if (buckets == number).any()
-        ]
+    def by_length(self) -> list[Bucket]:
+        """ROUGE and statistics by the length of the document; ranges without documents are left out."""
+        bucket_of = np.array(self._bucket_of, dtype=np.int64)
+        values = self.scores.values
+        edges = [0, *self._bounds, None]
+        found = []
+        for number, group in enumerate(self._buckets):
+            if group.statistics.num_documents:
+                means = values[bucket_of == number].mean(0).tolist()
+                rouge = dict(zip(ROUGE_TYPES, means, strict=True))
+                found.append(Bucket(edges[number] or 0, edges[number + 1], {**rouge, **group.metrics()}))
+        return found

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from precis.evaluation.corpus import CorpusEvaluation
-from precis.evaluation.rouge import ROUGE_TYPES
 from precis.files import atomic_path
+
+COUNT = "num_documents"
 
 
 def write_metrics(metrics: Mapping[str, float], path: Path) -> None:
@@ -18,12 +19,15 @@ def write_metrics(metrics: Mapping[str, float], path: Path) -> None:
         temporary.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
-def write_by_length(evaluation: CorpusEvaluation, bounds: Sequence[int], path: Path) -> None:
-    """Write mean ROUGE by length of the document as a table."""
+def write_by_length(evaluation: CorpusEvaluation, path: Path) -> None:
+    """Write mean ROUGE and all statistics by length of the document as a table."""
+    buckets = evaluation.by_length()
+    names = list(dict.fromkeys(name for bucket in buckets for name in bucket.metrics if name != COUNT))
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["document_words", "num_documents", *ROUGE_TYPES])
-        for bucket in evaluation.by_length(bounds):
+        writer.writerow(["document_words", COUNT, *names])
+        for bucket in buckets:
             span = f"{bucket.first}+" if bucket.beyond is None else f"{bucket.first}-{bucket.beyond - 1}"
-            means = [round(mean, 4) for mean in bucket.means]
-            writer.writerow([span, bucket.num_documents, *means])
+            # p_gen has no mean where no summary has a word
+            cells = [round(bucket.metrics[name], 4) if name in bucket.metrics else "" for name in names]
+            writer.writerow([span, bucket.metrics[COUNT], *cells])

@@ -107,15 +107,16 @@ def randomisation_p_value(differences: NDArray[np.float64], *, resamples: int, s
     observed = abs(differences.sum())
     # sums of equal size differ in their last digits by the order of adding: those count as equal
     slack = 1e-12 * np.abs(differences).sum()
+    # documents by eights: a random byte stands for their eight exchanges, and picks their sum from a table
+    num_bytes = (len(differences) + 7) // 8
+    by_eights = np.pad(differences, (0, 8 * num_bytes - len(differences))).reshape(num_bytes, 8)
+    signs = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    table = signs @ by_eights.T  # (256, eights)
     at_least = 0
-    block = max(1, DRAWS // len(differences))
+    block = max(1, DRAWS // num_bytes)
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
-        bits = np.unpackbits(
-            generator.integers(256, size=(size, (len(differences) + 7) // 8), dtype=np.uint8),
-            axis=1,
-            count=len(differences),
-        )
-        sums = (1.0 - 2.0 * bits) @ differences
+        exchanges = generator.integers(256, size=(size, num_bytes), dtype=np.uint8)
+        sums = table[exchanges, np.arange(num_bytes)].sum(1)
         at_least += int(np.count_nonzero(np.abs(sums) >= observed - slack))
     return (at_least + 1) / (resamples + 1)

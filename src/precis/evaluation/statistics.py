@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 LONGEST_NGRAM = 4
 
@@ -186,6 +187,7 @@ class Totals:
         return {
             "num_documents": self.num_documents,
             "oov_references": self.oov_references,
+            "oov_reference_rate": share(self.oov_references, self.reference_words),
             "oov_recall": share(self.oov_recalled, self.oov_references),
             # words that came before, and three-word phrases that did
             "repetition": share(self.repeated_ngrams[2], self.all_ngrams[2]),
@@ -246,6 +248,16 @@ def degeneration_hints(metrics: dict[str, float]) -> list[str]:
             f"{metrics['repetition']:.0%} of the three-word phrases repeat an earlier one: set "
             "decoding.block_ngrams to 3, or train with coverage"
         )
+    if metrics.get("unsupported_summaries", 0.0) > 0.1:
+        hints.append(
+            f"{metrics['unsupported_summaries']:.0%} of the summaries have no word that the document has or that is "
+            "frequent: the model writes at random; train longer, or see whether train.learning_rate is too high"
+        )
+    if metrics.get("oov_reference_rate", 0.0) > 0.2 and metrics["oov_recall"] < 0.05:
+        hints.append(
+            f"{metrics['oov_reference_rate']:.0%} of the words of the references are unknown to the vocabulary, and "
+            "the model writes hardly any of them: raise vocabulary.target_size, or use the pointer model"
+        )
     if metrics.get("unsupported_rate", 0.0) > 0.1:
         hints.append(
             f"{metrics['unsupported_rate']:.0%} of the words are rare words that the document has not: the model "
@@ -264,10 +276,26 @@ def length_bucket(num_words: int, bounds: Iterable[int]) -> int:
     return sum(num_words >= bound for bound in bounds)
 
 
+class WordOrigin(NamedTuple):
+    """Where a word of a summary came from.
+
+    Attributes:
+        origin: copied, generated or unsupported.
+        copied_mass: share of its probability that was copied.
+        p_gen: probability of generating, or None for a model that cannot copy.
+    """
+
+    origin: str
+    copied_mass: float
+    p_gen: float | None
+
+
 @dataclass
 class OriginTotals:
     """Where the words of a model's summaries came from."""
 
+    num_summaries: int = 0
+    num_unsupported: int = 0
     words: int = 0
     copied: int = 0
     unsupported: int = 0
@@ -275,28 +303,26 @@ class OriginTotals:
     p_gen: float = 0.0
     num_p_gen: int = 0
 
-    def add(self, origin: str, copied_mass: float, p_gen: float | None) -> None:
-        """Count one more word.
-
-        Args:
-            origin: copied, generated or unsupported.
-            copied_mass: share of its probability that was copied.
-            p_gen: probability of generating, or None.
-        """
-        self.words += 1
-        self.copied += origin == "copied"
-        self.unsupported += origin == "unsupported"
-        self.copied_mass += copied_mass
-        if p_gen is not None:
-            self.p_gen += p_gen
-            self.num_p_gen += 1
+    def add(self, summary: Sequence[WordOrigin]) -> None:
+        """Count one more summary by its words."""
+        unsupported = sum(word.origin == "unsupported" for word in summary)
+        self.num_summaries += 1
+        self.num_unsupported += 0 < unsupported == len(summary)
+        self.words += len(summary)
+        self.copied += sum(word.origin == "copied" for word in summary)
+        self.unsupported += unsupported
+        self.copied_mass += sum(word.copied_mass for word in summary)
+        p_gens = [word.p_gen for word in summary if word.p_gen is not None]
+        self.p_gen += sum(p_gens)
+        self.num_p_gen += len(p_gens)
 
     def metrics(self) -> dict[str, float]:
-        """Shares of words; `p_gen_mean` only for models that can copy."""
+        """Shares of words and of summaries; `p_gen_mean` only for models that can copy."""
         metrics = {
             "copy_rate": share(self.copied, self.words),
             "copied_mass": share(self.copied_mass, self.words),
             "unsupported_rate": share(self.unsupported, self.words),
+            "unsupported_summaries": share(self.num_unsupported, self.num_summaries),
         }
         if self.num_p_gen:
             metrics["p_gen_mean"] = self.p_gen / self.num_p_gen

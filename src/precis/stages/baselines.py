@@ -69,7 +69,7 @@ def score_baselines(
         progress_bar(num_rows * len(baselines), "baselines") as advance,
     ):
         for name, baseline in baselines.items():
-            evaluation = CorpusEvaluation(rouge, words, known)
+            evaluation = CorpusEvaluation(rouge, words, known, length_bounds=settings.length_buckets)
             folder = directory / name
             folder.mkdir()
             with (folder / "summaries.jsonl").open("w", encoding="utf-8", newline="\n") as lines:
@@ -88,7 +88,7 @@ def score_baselines(
                 resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
             )
             write_metrics(metrics, folder / "metrics.json")
-            write_by_length(evaluation, settings.length_buckets, folder / "by_length.csv")
+            write_by_length(evaluation, folder / "by_length.csv")
             log.info(
                 "%s: ROUGE-1 %.2f, ROUGE-2 %.2f, ROUGE-L %.2f",
                 name,

@@ -15,7 +15,7 @@ from precis.evaluation.progress import progress_bar
 from precis.evaluation.results import write_by_length, write_metrics
 from precis.evaluation.rouge import RougeConvention, parallel_rouge
 from precis.evaluation.rows import count_rows, read_rows, references
-from precis.evaluation.statistics import OriginTotals, degeneration_hints
+from precis.evaluation.statistics import WordOrigin, degeneration_hints
 from precis.files import atomic_directory, atomic_path
 from precis.params import EvaluationParams, load_params
 from precis.stages.entry import run_stage
@@ -90,7 +90,6 @@ def evaluate(
         references=settings.references,
         tokenizer=settings.tokenizer,
     )
-    origins = OriginTotals()
     processes = settings.processes if num_rows >= FEWEST_FOR_PROCESSES else 1
     vocabulary = summarizer.target_vocabulary
     with (
@@ -99,7 +98,12 @@ def evaluate(
         summaries_file.open("w", encoding="utf-8", newline="\n") as lines,
         progress_bar(num_rows, f"{model_directory.name}: test documents") as advance,
     ):
-        evaluation = CorpusEvaluation(rouge, summarizer.words, vocabulary.__contains__)
+        evaluation = CorpusEvaluation(
+            rouge,
+            summarizer.words,
+            vocabulary.__contains__,
+            length_bounds=settings.length_buckets,
+        )
         for window in read_rows(test, settings.batch_size * WINDOW_BATCHES):
             summaries = summarizer.summarize(
                 [row["document"] for row in window],
@@ -109,14 +113,13 @@ def evaluate(
             )
             scores = evaluation.add(
                 [
-                    Summarized(row["document"], references(row), summary.text, summary.words)
+                    Summarized(
+                        row["document"], references(row), summary.text, summary.words, _origins(summary)
+                    )
                     for row, summary in zip(window, summaries, strict=True)
                 ]
             )
             for row, summary, rouge_of_row in zip(window, summaries, scores, strict=True):
-                for token in summary.tokens:
-                    copied = token.copied / token.probability if token.probability else 0.0
-                    origins.add(token.origin, copied, token.p_gen)
                 line = {
                     "id": row["id"],
                     **summary.as_dict(),
@@ -125,14 +128,11 @@ def evaluate(
                     "source_words": summary.num_source_words,
                 }
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")
-        metrics = {
-            **evaluation.metrics(
-                resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
-            ),
-            **origins.metrics(),
-        }
+        metrics = evaluation.metrics(
+            resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
+        )
     with atomic_directory(output / "plots") as plots:
-        write_by_length(evaluation, settings.length_buckets, plots / "by_length.csv")
+        write_by_length(evaluation, plots / "by_length.csv")
         _write_heat_maps(summarizer, test, decoding, plots / "attention.json")
         (plots / "signature.txt").write_text(convention.signature + "\n", encoding="utf-8")
         history = model_directory / "history.csv"
@@ -140,6 +140,13 @@ def evaluate(
             shutil.copy(history, plots / "history.csv")
     write_metrics(metrics, output / "metrics.json")
     return metrics
+
+
+def _origins(summary: Summary) -> list[WordOrigin]:
+    return [
+        WordOrigin(token.origin, token.copied / token.probability if token.probability else 0.0, token.p_gen)
+        for token in summary.tokens
+    ]
 
 
 def _write_heat_maps(summarizer: Summarizer, test: Path, decoding: Mapping[str, Any], path: Path) -> None:
