@@ -58,14 +58,17 @@ def compare(
             path.write_text(page, encoding="utf-8")
         _tell(system_a, system_b, compared, output, as_json=as_json)
         if log:
-            _log(b, run_b, output, compared)
+            _log(a, b, run_b, output, compared)
 
 
 def _tell(a: System, b: System, compared: Compared, output: Path, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"documents": len(compared.ids), **compared.metrics, "page": str(output)}, indent=2))
+        told = {"documents": len(compared.ids), "signature": compared.signature, **compared.metrics}
+        print(json.dumps({**told, "page": str(output)}, indent=2))
         return
-    print(f"{b.title} less {a.title}, {len(compared.ids):,} documents")
+    print(
+        f"{b.title} less {a.title}, {len(compared.ids):,} documents, {compared.signature or 'convention unknown'}"
+    )
     for name, difference in compared.differences.items():
         verdict = "" if difference.low <= 0 <= difference.high else "  *"
         print(
@@ -75,7 +78,7 @@ def _tell(a: System, b: System, compared: Compared, output: Path, *, as_json: bo
     print(f"page: {output}")
 
 
-def _log(b: str, run_id: str | None, page: Path, compared: Compared) -> None:
+def _log(a: str, b: str, run_id: str | None, page: Path, compared: Compared) -> None:
     from precis.training.tracking import configure, run_of
 
     if run_id is None:
@@ -84,10 +87,18 @@ def _log(b: str, run_id: str | None, page: Path, compared: Compared) -> None:
     if run_id is None:
         print("no MLflow run of the second one is known: the page is not logged", file=sys.stderr)
         return
+    from mlflow.exceptions import MlflowException
+
     client = configure()
-    client.log_artifact(run_id, str(page), "comparison")
-    for name, value in compared.metrics.items():
-        client.log_metric(run_id, name, value)
+    try:
+        client.log_artifact(run_id, str(page), "comparison")
+        client.set_tag(run_id, "precis.compared_with", a)
+        for name, value in compared.metrics.items():
+            client.log_metric(run_id, name, value)
+    except MlflowException as error:
+        raise PrecisError(
+            f"MLflow did not take the comparison for run {run_id}: {error}; the page is {page}"
+        ) from error
 
 
 @contextmanager

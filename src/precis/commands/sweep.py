@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,12 +20,13 @@ MODELS = Path("models")
 VALIDATION = Path("data/prepared/validation.parquet")
 TEST = Path("data/prepared/test.parquet")
 OUTPUT = Path("reports/sweep")
+WINDOW = 1024  # rows in memory
 SHOWN = 10  # settings in the printed table
 
 
 def sweep(
     model: Annotated[str, typer.Option(help="A folder of models/.")] = "pointer",
-    documents: Annotated[int, typer.Option(help="How many validation documents to use.")] = 500,
+    documents: Annotated[int, typer.Option(min=1, help="How many validation documents to use.")] = 500,
     beams: Annotated[str, typer.Option(help="Beam sizes, with commas.")] = "1,2,4,8",
     split: Annotated[Path, typer.Option(help="Rows to choose on; the test split is refused.")] = VALIDATION,
     output: Annotated[Path, typer.Option(help="The folder for table and plot.")] = OUTPUT,
@@ -77,7 +80,7 @@ def sweep(
         (directory / "sweep.md").write_text(table, encoding="utf-8")
         (directory / "sweep.svg").write_bytes(sweep_chart(found))
         (directory / "best.json").write_text(json.dumps(found.best.setting.decoding, indent=2) + "\n")
-    _tell(found, output, as_json=as_json)
+    _tell(found, output, convention.signature, as_json=as_json)
     if log:
         _log(MODELS / model, output, found)
 
@@ -86,16 +89,29 @@ def refuse_test(split: Path) -> None:
     """Settings that were chosen on the test split would make its scores worthless.
 
     Raises:
-        PrecisError: the file is the test split, under whatever name, or missing.
+        PrecisError: the file has documents of the test split, whatever it is called, or is missing.
     """
     if not split.is_file():
         raise PrecisError(f"{split} not found: run `dvc repro prepare` first")
-    is_test = TEST.is_file() and (split.samefile(TEST) or split.read_bytes() == TEST.read_bytes())
-    if is_test or "test" in split.stem.lower():
-        raise PrecisError(
-            f"{split} is the test split: decoding is chosen on validation only, and scored on test once; "
-            f"give --split {VALIDATION}"
-        )
+    advice = f"decoding is chosen on validation only, and scored on test once; give --split {VALIDATION}"
+    if re.search(r"(?<![a-z])test(?![a-z])", split.stem.lower()):
+        raise PrecisError(f"{split} is the test split: {advice}")
+    if TEST.is_file():
+        touched = len(_documents(split) & _documents(TEST))
+        if touched:
+            raise PrecisError(f"{split} has {touched:,} documents of the test split, {TEST}: {advice}")
+
+
+def _documents(path: Path) -> set[bytes]:
+    """Digests of the documents of a file."""
+    from precis.evaluation.rows import count_rows, read_rows
+
+    count_rows(path)
+    return {
+        blake2b(row["document"].encode(), digest_size=16).digest()
+        for window in read_rows(path, WINDOW)
+        for row in window
+    }
 
 
 def _sizes(beams: str) -> list[int]:
@@ -108,19 +124,19 @@ def _sizes(beams: str) -> list[int]:
     return sizes
 
 
-def _tell(found: Sweep, output: Path, *, as_json: bool) -> None:
+def _tell(found: Sweep, output: Path, signature: str, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(found.best.setting.decoding, indent=2))
         return
     ranked = sorted(found.scored, key=lambda one: -(one.rouge1 + one.rouge2))
-    print(f"{len(ranked)} settings; the best {min(SHOWN, len(ranked))} by ROUGE-1 plus ROUGE-2:")
+    print(f"{len(ranked)} settings, {signature}; the best {min(SHOWN, len(ranked))} by ROUGE-1 plus ROUGE-2:")
     for one in ranked[:SHOWN]:
         settings = "  ".join(f"{name} {value}" for name, value in one.setting.decoding.items())
         print(
             f"  {one.rouge1:6.2f} {one.rouge2:6.2f} {one.rougeL:6.2f}  {1000 * one.seconds:6.1f} ms  {settings}"
         )
     share = found.num_steps / found.num_steps_one_by_one
-    print(f"decoder steps: {found.num_steps:,}, {share:.1%} of searching for each setting")
+    print(f"decoder steps: {found.num_steps:,}, {share:.1%} of a full search for each setting")
     print(f"table and plot: {output}")
 
 
@@ -131,6 +147,13 @@ def _log(model_directory: Path, output: Path, found: Sweep) -> None:
     if run_id is None:
         print("MLflow has no run of this model: the sweep is not logged", file=sys.stderr)
         return
+    from mlflow.exceptions import MlflowException
+
     client = configure()
-    client.log_artifacts(run_id, str(output), "sweep")
-    client.log_metric(run_id, "sweep_rouge1", found.best.rouge1)
+    try:
+        client.log_artifacts(run_id, str(output), "sweep")
+        client.log_metric(run_id, "sweep_rouge1", found.best.rouge1)
+    except MlflowException as error:
+        raise PrecisError(
+            f"MLflow did not take the sweep for run {run_id}: {error}; table and plot are in {output}"
+        ) from error

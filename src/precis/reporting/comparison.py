@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from precis.evaluation.significance import Difference, paired_difference
 from precis.evaluation.statistics import degeneration_hints
-from precis.reporting.systems import ScoredRows, System
+from precis.reporting.systems import ScoredRows, System, signature_of
 
 MISSING = "–"
 
@@ -143,11 +143,6 @@ def compare_systems(
         for better, other in pairs
         if scores[better].ids == scores[other].ids
     ]
-
-
-def signature_of(systems: Sequence[System]) -> str | None:
-    """The ROUGE convention that the scores share."""
-    return next((signature for system in systems if (signature := system.signature())), None)
 
 
 def hints_of(systems: Sequence[System]) -> list[str]:

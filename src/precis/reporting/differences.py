@@ -13,7 +13,7 @@ from precis.errors import PrecisError
 from precis.evaluation.significance import Difference, paired_difference
 from precis.reporting.page import render
 from precis.reporting.reading import LONGEST_DOCUMENT, Piece
-from precis.reporting.systems import System, scored_rows, select_rows
+from precis.reporting.systems import System, scored_rows, select_rows, signature_of
 
 METRICS = ("rouge1", "rouge2", "rougeL")
 
@@ -24,11 +24,13 @@ class Compared:
 
     Attributes:
         ids: of the documents, in the order of A's file.
+        signature: the ROUGE convention.
         changes: ROUGE of B less ROUGE of A by document, by metric.
         differences: the means of the changes with intervals, by metric.
     """
 
     ids: list[str]
+    signature: str | None
     changes: dict[str, list[float]]
     differences: dict[str, Difference]
 
@@ -63,8 +65,9 @@ def compare_documents(a: System, b: System, *, resamples: int, confidence: float
     """Compare two systems by document.
 
     Raises:
-        PrecisError: they summarized no document in common.
+        PrecisError: they summarized no document in common, or were scored by different conventions.
     """
+    signature = signature_of([a, b])
     rows_a, rows_b = scored_rows(a), scored_rows(b)
     place_b = {row_id: place for place, row_id in enumerate(rows_b.ids)}
     common = [(place, place_b[row_id]) for place, row_id in enumerate(rows_a.ids) if row_id in place_b]
@@ -80,7 +83,7 @@ def compare_documents(a: System, b: System, *, resamples: int, confidence: float
         differences[name] = paired_difference(
             values_a, values_b, resamples=resamples, confidence=confidence, seed=seed
         )
-    return Compared([rows_a.ids[place] for place, _ in common], changes, differences)
+    return Compared([rows_a.ids[place] for place, _ in common], signature, changes, differences)
 
 
 def comparison_page(
@@ -128,6 +131,7 @@ def comparison_page(
         a=a,
         b=b,
         differences=compared.differences,
+        signature=compared.signature,
         num_documents=len(compared.ids),
         num_better=int((changes > 0).sum()),
         num_worse=int((changes < 0).sum()),

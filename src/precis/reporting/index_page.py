@@ -15,11 +15,10 @@ from precis.reporting.comparison import (
     by_length_table,
     hints_of,
     p_value,
-    signature_of,
 )
 from precis.reporting.page import render
 from precis.reporting.reading import DocumentReading, read_document, worth_reading
-from precis.reporting.systems import ScoredRows, System, select_rows
+from precis.reporting.systems import ScoredRows, System, select_rows, signature_of
 
 DOCUMENTS_OF_A_KIND = 4  # best, typical and worst ones
 HEAT_MAPS_OF_A_MODEL = 2

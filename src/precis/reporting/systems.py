@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from precis.errors import PrecisError
 BASELINES = "baselines"
 METRICS_FILE = "metrics.json"
 SUMMARIES_FILE = "summaries.jsonl"
+SIGNATURE_FILE = "signature.txt"
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ class System:
 
     def signature(self) -> str | None:
         """The ROUGE convention of its scores."""
-        path = self.directory / "plots" / "signature.txt"
-        return path.read_text(encoding="utf-8").strip() if path.is_file() else None
+        for path in (self.directory / "plots" / SIGNATURE_FILE, self.directory / SIGNATURE_FILE):
+            if path.is_file():
+                return path.read_text(encoding="utf-8").strip()
+        return None
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,22 @@ def scored_rows(system: System) -> ScoredRows:
         ids.append(row["id"])
         values.append([row["rouge"][name] for name in names])
     return ScoredRows(ids, names, np.array(values, dtype=np.float64).reshape(len(ids), len(names)))
+
+
+def signature_of(systems: Sequence[System]) -> str | None:
+    """The ROUGE convention that the scores share; None where no system tells.
+
+    Raises:
+        PrecisError: they were scored by different conventions, so that nothing can be compared.
+    """
+    told = {signature: system for system in systems if (signature := system.signature()) is not None}
+    if len(told) > 1:
+        listed = "\n".join(f"  {system.directory}: {signature}" for signature, system in told.items())
+        raise PrecisError(
+            f"scores of different conventions cannot be compared:\n{listed}\n"
+            "evaluate them under the same `evaluation` parameters (`dvc repro evaluate baselines`)"
+        )
+    return next(iter(told), None)
 
 
 def select_rows(system: System, ids: set[str]) -> dict[str, dict[str, Any]]:

@@ -88,6 +88,7 @@ def score_baselines(
                 resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
             )
             write_metrics(metrics, folder / "metrics.json")
+            (folder / "signature.txt").write_text(convention.signature + "\n", encoding="utf-8")
             write_by_length(evaluation, folder / "by_length.csv")
             log.info(
                 "%s: ROUGE-1 %.2f, ROUGE-2 %.2f, ROUGE-L %.2f",
@@ -96,6 +97,7 @@ def score_baselines(
                 metrics["rouge2"],
                 metrics["rougeL"],
             )
+        log.info("signature: %s", convention.signature)
 
 
 if __name__ == "__main__":

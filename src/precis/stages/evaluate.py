@@ -61,6 +61,7 @@ def main() -> None:
         metrics["num_documents"],
         metrics["oov_recall"],
     )
+    log.info("%s: signature %s", name, (REPORTS / name / "plots" / "signature.txt").read_text().strip())
     for hint in degeneration_hints(metrics):
         log.warning("%s: %s", name, hint)
 

@@ -150,6 +150,9 @@ def log_evaluation(model_directory: Path, metrics: Mapping[str, float], artifact
         points = [Metric(f"test_{name}", float(value), now, 0) for name, value in metrics.items()]
         client.log_batch(run_id, metrics=points)
         client.log_artifacts(run_id, str(artifacts), "evaluation")
+        signature = artifacts / "plots" / "signature.txt"
+        if signature.is_file():
+            client.set_tag(run_id, "precis.rouge", signature.read_text(encoding="utf-8").strip())
 
     _add_to_run(model_directory, "its scores", add)
 
