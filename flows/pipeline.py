@@ -33,7 +33,7 @@ from pathlib import Path
 from types import FrameType
 
 ROOT = Path(__file__).resolve().parents[1]
-BUSY_EXIT = 75  # EX_TEMPFAIL of sysexits.h
+BUSY_EXIT = TRY_LATER_EXIT = 75  # EX_TEMPFAIL of sysexits.h; a stage ends so when the network failed it
 LAST_WORDS = 30  # lines of a failed stage that are told
 GRACE_SECONDS = 20.0  # for a stage to write its checkpoint after SIGTERM, before SIGKILL
 _LOCK_FD = "PRECIS_PIPELINE_LOCK_FD"
@@ -45,7 +45,15 @@ class BusyError(Exception):
 
 
 class StageFailedError(Exception):
-    """DVC could not bring a stage up to date; the message has the last lines that were printed."""
+    """DVC could not bring a stage up to date; the message has the last lines that were printed.
+
+    Attributes:
+        exit_code: of the stage itself, as far as DVC told it.
+    """
+
+    def __init__(self, message: str, exit_code: int | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class LockFileConflictError(Exception):
@@ -155,8 +163,11 @@ def run_stage(stage: str, say: Callable[[str], None], *, root: Path = ROOT, lock
         process.wait()
         raise
     if code != 0:
+        told = re.search(r"exited with (\d+)", "\n".join(last_lines))  # DVC's own code is 255 for all
         raise StageFailedError(
-            f"stage {stage} failed with exit code {code}; its last words:\n" + "\n".join(last_lines)
+            f"stage {stage} failed with exit code {told[1] if told else code}; its last words:\n"
+            + "\n".join(last_lines),
+            int(told[1]) if told else None,
         )
 
 

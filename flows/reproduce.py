@@ -12,23 +12,40 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Prefect reads these when it is imported. Its temporary server takes up to 35 s on a busy machine.
 os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "150")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
-from prefect import flow, get_run_logger, task
+from prefect import Task, flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import flow_run
 
 import pipeline
 
-NETWORK_STAGES = {"download"}  # what a second try can help
-RETRY_DELAYS = [10.0, 60.0]  # seconds
+RETRY_DELAYS = [10.0, 60.0]  # seconds before a stage is tried again that the network failed
 
 
-@task(task_run_name="{stage}")
+def may_succeed_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a stage failed for want of another machine: what a person has to mend is not tried again."""
+    try:
+        state.result()
+    except pipeline.StageFailedError as error:
+        return error.exit_code == pipeline.TRY_LATER_EXIT
+    except Exception:
+        return False
+    return False
+
+
+@task(
+    task_run_name="{stage}",
+    retries=len(RETRY_DELAYS),
+    retry_delay_seconds=RETRY_DELAYS,
+    retry_condition_fn=may_succeed_later,
+)
 def bring_up_to_date(stage: str, repository: Path, lock: int) -> None:
     """Have DVC run the stage, if anything it depends on has changed."""
     pipeline.run_stage(stage, get_run_logger().info, root=repository, lock=lock)
@@ -53,10 +70,7 @@ def name_flow_run() -> None:
 def bring_all_up_to_date(repository: Path, lock: int) -> None:
     """Every stage in DVC's order; the first that fails ends it."""
     for stage in pipeline.stages(repository):
-        delays = RETRY_DELAYS if stage in NETWORK_STAGES else []
-        bring_up_to_date.with_options(retries=len(delays), retry_delay_seconds=delays)(
-            stage, repository, lock
-        )
+        bring_up_to_date(stage, repository, lock)
 
 
 def publish_comparison(repository: Path) -> None:

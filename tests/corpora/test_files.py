@@ -14,7 +14,7 @@ from test_hostile import LIMITS
 
 from precis.corpora.columns import Columns
 from precis.corpora.files import FilesReader, Retries, with_retries
-from precis.errors import PrecisError
+from precis.errors import PrecisError, UnreachableError
 
 COLUMNS = Columns("body", "title", "key", "titles", "thread", "sent")
 ROWS = [
@@ -142,3 +142,16 @@ def test_a_network_that_stays_away_is_one_message_without_secrets(monkeypatch):
     with pytest.raises(PrecisError, match="after 3 attempts: timed out") as error:
         with_retries(fails, Retries(3, 1.0), "https://user:secret@host/file?token=secret")
     assert "https://host/file" in str(error.value) and "secret" not in str(error.value)
+
+
+def test_only_an_unreachable_machine_is_called_so(monkeypatch, tmp_path):
+    monkeypatch.setattr("precis.corpora.files.time.sleep", lambda _: None)
+
+    def fails():
+        raise ConnectionRefusedError("refused")
+
+    with pytest.raises(UnreachableError):
+        with_retries(fails, Retries(2, 1.0), "s3://bucket")
+    with pytest.raises(PrecisError) as error:
+        list(read(tmp_path / "nothing", tmp_path))
+    assert not isinstance(error.value, UnreachableError)

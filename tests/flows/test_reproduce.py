@@ -7,7 +7,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterId,
 )
 from prefect.testing.utilities import prefect_test_harness
-from reproduce import reproduce
+from reproduce import bring_up_to_date, reproduce
 
 import pipeline
 
@@ -49,3 +49,14 @@ def test_a_failing_stage_fails_the_flow_with_its_last_words(make_repository):
         state.result()
     assert tasks == ["broken"]
     assert "comparison" not in [artifact.key for artifact in artifacts]
+
+
+@pytest.mark.parametrize(("exit_code", "attempts"), [(75, 3), (1, 1)])
+def test_only_what_the_network_failed_is_tried_again(make_repository, monkeypatch, exit_code, attempts):
+    """`download` ends with 75 when no machine answered, and with 1 when params.yaml is wrong."""
+    monkeypatch.setattr(bring_up_to_date, "retry_delay_seconds", [0.0, 0.0])
+    graph = f"stages:\n  download:\n    cmd: echo tried >> ../tries; exit {exit_code}\n    outs: [raw.txt]\n"
+    root = make_repository(graph)
+    state, _, _ = run(root)
+    assert state.is_failed()
+    assert (root.parent / "tries").read_text().count("tried") == attempts

@@ -31,7 +31,7 @@ import zstandard
 
 from precis.corpora.article import SPLITS, Article
 from precis.corpora.columns import Columns
-from precis.errors import PrecisError
+from precis.errors import PrecisError, UnreachableError
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ def with_retries(
     what: str,
     advice: str = "Is the network there? Local files need none",
 ) -> Result:
-    """Do `action`, again after a while when the network fails; raises PrecisError when it keeps failing."""
+    """Do `action`, again after a while when the network fails; raises UnreachableError when it keeps failing."""
     what = _without_secrets(what)
     for attempt in range(1, retries.attempts + 1):
         try:
@@ -188,7 +188,7 @@ def with_retries(
         except (OSError, TimeoutError) as error:
             if attempt == retries.attempts:
                 message = f"{what} cannot be read after {attempt} attempts: {_short(error)}"
-                raise PrecisError(f"{message}. {advice}") from error
+                raise UnreachableError(f"{message}. {advice}") from error
             wait = retries.wait_seconds * 2 ** (attempt - 1)
             log.warning(
                 "%s: %s; attempt %d of %d in %.1f s", what, _short(error), attempt + 1, retries.attempts, wait

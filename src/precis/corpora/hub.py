@@ -12,7 +12,7 @@ from typing import Any
 from precis.corpora.article import Article
 from precis.corpora.columns import Columns
 from precis.corpora.files import Retries, with_retries
-from precis.errors import PrecisError
+from precis.errors import PrecisError, UnreachableError
 
 _HUB_PORT = 443
 _CONNECT_SECONDS = 3.0
@@ -32,9 +32,13 @@ class HubReader:
     def read(self) -> Iterator[Article]:
         """The rows, split by split; raises PrecisError if the dataset is out of reach or has other columns."""
         local = Path(self.name).is_dir()
-        if not local:
-            _go_offline_if_unreachable()
-        dataset = with_retries(self._load, self.retries, f"hub dataset {self.name}", _advice())
+        is_out_of_reach = not local and _goes_offline_if_unreachable()
+        try:
+            dataset = with_retries(self._load, self.retries, f"hub dataset {self.name}", _advice())
+        except PrecisError as error:
+            if is_out_of_reach:  # and not in the cache: another day it may be there
+                raise UnreachableError(str(error)) from error
+            raise
         wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
         missing = sorted(set(wanted.values()) - set(dataset))
         if missing:
@@ -77,20 +81,26 @@ class HubReader:
             raise PrecisError(f"corpus.hub: {self.name} is damaged: {_first_line(cause)}") from error
 
 
-def _go_offline_if_unreachable() -> None:
-    """Without a network the hub's own client retries for 23 s; look once, and let it use its cache."""
+def _goes_offline_if_unreachable() -> bool:
+    """Without a network the hub's own client retries for 23 s; look once, and let it use its cache.
+
+    Returns:
+        whether the hub did not answer.
+    """
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in {"1", "true", "yes", "on"}:
-        return
+        return False
     if any(
         os.environ.get(name)
         for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HF_ENDPOINT")
     ):
-        return  # the way leads through another machine, which the client knows how to reach
+        return False  # the way leads through another machine, which the client knows how to reach
     try:
         socket.create_connection(("huggingface.co", _HUB_PORT), timeout=_CONNECT_SECONDS).close()
     except OSError:
         # read when `huggingface_hub` and `datasets` are imported
         os.environ["HF_HUB_OFFLINE"] = "1"
+        return True
+    return False
 
 
 def _unreachable(name: str, revision: str | None, error: BaseException) -> str:

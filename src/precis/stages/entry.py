@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from types import FrameType
 
-from precis.errors import PrecisError
+from precis.errors import PrecisError, UnreachableError
 
 ERROR_EXIT = 1
+TRY_LATER_EXIT = 75  # EX_TEMPFAIL of sysexits.h: what flows/ may try again
 
 
 class Terminated(SystemExit):
@@ -22,14 +23,17 @@ class Terminated(SystemExit):
 
 
 def run_stage(main: Callable[[], None]) -> None:
-    """Run a stage's `main` and exit: 0 done, 1 an error told in one message, 130 Ctrl-C, 143 SIGTERM."""
+    """Run a stage's `main` and exit: 0 done, 1 an error told in one message, 130 Ctrl-C, 143 SIGTERM.
+
+    75 is an error that trying again later may help, without anybody changing anything.
+    """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
     except PrecisError as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(ERROR_EXIT)
+        sys.exit(TRY_LATER_EXIT if isinstance(error, UnreachableError) else ERROR_EXIT)
     except KeyboardInterrupt:
         print("interrupted: this stage is still to do", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
