@@ -75,8 +75,8 @@ serve-flows: set-up ## Prefect server, worker and the nightly schedule on this m
 	@python flows/serve.py
 
 .PHONY: doctor
-doctor: set-up ## what is wrong with the set-up, the stores and the runs, and how to mend it
-	@precis doctor
+doctor: set-up ## what is wrong with the set-up, dvc.yaml, the stores and the runs, and how to mend it
+	@precis doctor --trace
 
 .PHONY: clean
 clean: ## remove what the pipeline made; the cache of DVC and the record of MLflow stay

@@ -1,10 +1,20 @@
+import fcntl
 import os
+import shutil
+import subprocess
+import sys
 import time
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from precis.commands.doctor import CHECKS
+from precis.registry import promotion
+from precis.registry.versions import make_version
 from precis.training import tracking
+
+doctor = import_module("precis.commands.doctor")  # the module, not its function
 
 
 @pytest.fixture
@@ -58,3 +68,61 @@ def test_a_lock_file_that_a_kill_cut_short_is_told_with_its_repair(root, file, c
     (root / file).write_text(content)
     (problem,) = problems("lock files", root)
     assert "repairs it" in problem.repair
+
+
+def test_a_run_of_last_week_is_closed_even_while_another_trains(root):
+    client = tracking.configure()
+    experiment = client.create_experiment("e")
+    week_ago = int((time.time() - 7 * 24 * 3600) * 1000)
+    client.create_run(experiment, run_name="old", start_time=week_ago)
+    client.create_run(experiment, run_name="new")
+    lock = root / ".work/train/pointer/lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        (problem,) = problems("runs", root)
+    assert "run old" in problem.found and "no training takes 12 hours" in problem.found
+
+
+def test_a_promotion_that_was_cut_off_is_settled_and_not_killed(root):
+    client = tracking.configure()
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", root)
+    make_version(client, "precis", source="file:///model", run_id=None, tags={})
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(client, "set_terminated", interrupt)  # as a kill after the aliases moved
+        promotion.promote(client, "precis", 1, expected_champion=None, reason="better")
+    (problem,) = problems("runs", root)
+    assert "record 1 of the history (promote of version 1) was cut off" in problem.found
+    problem.apply()
+    assert [record.champion_after for record in promotion.history(client, "precis")] == [1]
+    assert problems("runs", root) == []
+
+
+def interrupt(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_stores_that_do_not_answer_are_one_problem_each_and_no_traceback(root, monkeypatch):
+    shutil.copy(Path(__file__).parents[2] / "params.yaml", root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
+    remote = ["remote", "add", "-d", "far", "/not mounted/store"]
+    subprocess.run([sys.executable, "-m", "dvc", *remote], check=True, capture_output=True)
+    found = [problem.found for problem in problems("stores", root)]
+    assert len(found) == 3
+    assert "MLflow" in found[0] and "Prefect" in found[1] and "DVC remote far" in found[2]
+    assert problems("runs", root) == problems("registry", root) == []
+
+
+def test_too_little_disk_is_told_with_what_frees_some(root, monkeypatch):
+    monkeypatch.setattr(doctor, "FEWEST_FREE_BYTES", 10**18)
+    (problem,) = problems("disk", root)
+    assert "GB are free" in problem.found and "dvc gc" in problem.repair
+
+
+def test_parameters_that_cannot_be_used_are_told(root):
+    (root / "params.yaml").write_text("train: {}\n")
+    (problem,) = problems("params.yaml", root)
+    assert "train.max_epochs: missing" in problem.found

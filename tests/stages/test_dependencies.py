@@ -15,6 +15,16 @@ def modules_imported_by(file: Path) -> set[Path]:
     """Files of precis that a file imports anywhere, also inside functions and for type checking."""
     found: set[Path] = set()
     for node in ast.walk(ast.parse(file.read_text())):
+        if (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and node.func.attr == "with_name"
+        ):
+            # code that another process runs from its file
+            (argument,) = node.args
+            if isinstance(argument, ast.Constant) and str(argument.value).endswith(".py"):
+                found.add(file.with_name(argument.value))
+            continue
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -9,13 +9,15 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from packaging.requirements import Requirement
@@ -29,7 +31,21 @@ if TYPE_CHECKING:
 FEWEST_FREE_BYTES = 2_000_000_000
 LONGEST_RUN_HOURS = 12.0  # a run that has been RUNNING for longer, with no training at work, is dead
 OLDEST_PART_HOURS = 24.0
-MOST_NAMED = 5  # of several problems of one kind
+# a folder that is not there yet is made by `dvc push`; one whose parent is missing is on no mounted disk
+_TRY_REMOTES = """
+import json
+from dvc.repo import Repo
+
+repo, failed = Repo("."), []
+for name in repo.config["remote"]:
+    try:
+        odb = repo.cloud.get_remote_odb(name)
+        if not odb.fs.exists(odb.path) and not odb.fs.exists(odb.fs.parent(odb.path)):
+            failed.append([name, "its folder is not found"])
+    except Exception as error:
+        failed.append([name, f"{type(error).__name__}: {error}"[:300]])
+print(json.dumps(failed))
+"""
 
 
 @dataclass(frozen=True)
@@ -49,11 +65,18 @@ class Problem:
 
 def doctor(
     repair: Annotated[bool, typer.Option(help="apply the repairs that are safe")] = False,
+    trace: Annotated[
+        bool,
+        typer.Option(help="also run every stage on a small corpus and compare what it reads with dvc.yaml"),
+    ] = False,
 ) -> None:
     """Check environment, parameters, pipeline, stores, locks, disk and runs; exit 1 if something is wrong."""
     root = Path.cwd()
     num_problems = 0
-    for name, check in CHECKS.items():
+    checks = {**CHECKS, TRACED: _traced} if trace else CHECKS
+    for name, check in checks.items():
+        if name == TRACED:
+            print("    every stage on a small corpus: a minute or two", file=sys.stderr, flush=True)
         problems = list(check(root))
         print(f"{'ok ' if not problems else 'BAD'}  {name}")
         for problem in problems:
@@ -179,50 +202,139 @@ def _remove(paths: list[Path]) -> None:
 
 
 def _stores(root: Path) -> Iterator[Problem]:
-    try:
-        _client(root).search_experiments(max_results=1)
-    except Exception as error:  # whatever a store may raise, it is not reachable
-        yield Problem(
-            f"MLflow's store does not answer: {str(error)[:300]}", "check MLFLOW_TRACKING_URI, or unset it"
-        )
+    if (why := _mlflow_is_silent(root)) is not None:
+        yield Problem(f"MLflow's store does not answer: {why}", "check MLFLOW_TRACKING_URI, or unset it")
     url = os.environ.get("PREFECT_API_URL")
     if url:
-        import urllib.request
-
         try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):  # noqa: S310  # the user's own setting
-                pass
+            _ask_prefect(url, "health")
         except (OSError, ValueError) as error:
             yield Problem(
                 f"Prefect does not answer at {url}: {error}",
                 "start it (make serve-flows), or unset PREFECT_API_URL",
             )
+    yield from _remotes(root)
+
+
+def _remotes(root: Path) -> Iterator[Problem]:
+    """The places that `dvc push` and `dvc pull` use."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TRY_REMOTES], cwd=root, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        return  # told by the check of dvc.yaml
+    for name, why in json.loads(done.stdout.splitlines()[-1]):
+        yield Problem(
+            f"the DVC remote {name} cannot be reached: {why}",
+            f"check the network and the credentials, or: dvc remote modify {name} url …",
+        )
+
+
+@cache
+def _mlflow_is_silent(root: Path) -> str | None:
+    """Why MLflow's store does not answer; None if it does."""
+    try:
+        _client(root).search_experiments(max_results=1)
+    except Exception as error:  # whatever a store may raise, it is not reachable
+        return str(error)[:300]
+    return None
+
+
+def _ask_prefect(url: str, path: str, question: object = None) -> Any:
+    import urllib.request
+
+    data = None if question is None else json.dumps(question).encode()
+    request = urllib.request.Request(  # noqa: S310  # the user's own setting
+        f"{url}/{path}", data=data, headers={"content-type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310
+        return json.load(answer)
 
 
 def _runs(root: Path) -> Iterator[Problem]:
-    client = _client(root)
-    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    if _mlflow_is_silent(root) is None:
+        yield from _dead_trainings(root)
+        yield from _open_records(root)
+    yield from _dead_flow_runs()
+
+
+def _dead_trainings(root: Path) -> Iterator[Problem]:
+    from precis.registry.promotion import experiment_name
+
+    client, params = _client(root), _read_params(root)
+    promotions = experiment_name(params.registry.name) if params is not None else None
+    experiments = [
+        experiment.experiment_id
+        for experiment in client.search_experiments()
+        if experiment.name != promotions  # an open record there may have taken effect
+    ]
     if not experiments:
         return
     at_work = any(_holder(lock) is not None for lock in (root / ".work/train").glob("*/lock"))
     oldest = (time.time() - LONGEST_RUN_HOURS * 3600) * 1000
     for run in client.search_runs(experiments, filter_string="attributes.status = 'RUNNING'"):
-        if not at_work or run.info.start_time < oldest:
-            yield Problem(
-                f"run {run.info.run_name} ({run.info.run_id}) is RUNNING, but no training is at work",
-                "call it KILLED; training it again goes on from its checkpoint",
-                partial(client.set_terminated, run.info.run_id, "KILLED"),
-            )
+        if at_work and run.info.start_time > oldest:
+            continue
+        since = datetime.fromtimestamp(run.info.start_time / 1000, tz=UTC)
+        yield Problem(
+            f"run {run.info.run_name} ({run.info.run_id}) is RUNNING since {since:%Y-%m-%d %H:%M} UTC, but "
+            + (
+                f"no training takes {LONGEST_RUN_HOURS:g} hours" if at_work else "no training is at work here"
+            ),
+            "call it KILLED; training it again goes on from its checkpoint",
+            partial(client.set_terminated, run.info.run_id, "KILLED"),
+        )
+
+
+def _open_records(root: Path) -> Iterator[Problem]:
+    from precis.registry.promotion import champion_of, open_records
+
+    client, params = _client(root), _read_params(root)
+    if params is None:
+        return
+    name = params.registry.name
+    for record in open_records(client, name):
+        yield Problem(
+            f"record {record.number} of the history ({record.event} of version {record.version}) was cut off",
+            "settle it: the aliases tell whether it took effect; the next promotion does the same",
+            partial(champion_of, client, name),
+        )
+
+
+def _dead_flow_runs() -> Iterator[Problem]:
+    url = os.environ.get("PREFECT_API_URL")
+    if not url:
+        return
+    oldest = datetime.now(tz=UTC) - timedelta(hours=LONGEST_RUN_HOURS)
+    running = {
+        "flow_runs": {
+            "state": {"type": {"any_": ["RUNNING", "PENDING", "CANCELLING"]}},
+            "start_time": {"before_": oldest.isoformat()},
+        },
+        "flows": {"name": {"any_": ["retrain", "reproduce"]}},
+    }
+    try:
+        found = _ask_prefect(url, "flow_runs/filter", running)
+    except (OSError, ValueError):
+        return  # told by the stores
+    for run in found:
+        state = {"state": {"type": "CRASHED", "message": "closed by precis doctor"}, "force": True}
+        yield Problem(
+            f"flow run {run['name']} ({run['id']}) is {run['state_type']} since {run['start_time'][:16]}, and "
+            f"every flow ends within {LONGEST_RUN_HOURS:g} hours",
+            "call it crashed, so that its place is free",
+            partial(_ask_prefect, url, f"flow_runs/{run['id']}/set_state", state),
+        )
 
 
 def _registry(root: Path) -> Iterator[Problem]:
     from precis.registry.packaging import unpacked
     from precis.registry.versions import CHALLENGER, CHAMPION, PREVIOUS, find_alias, get_version
 
-    client, params = _client(root), _read_params(root)
-    if params is None:
+    params = _read_params(root)
+    if params is None or _mlflow_is_silent(root) is not None:
         return
-    name = params.registry.name
+    client, name = _client(root), params.registry.name
     for alias in (CHAMPION, CHALLENGER, PREVIOUS):
         found = find_alias(client, name, alias)
         if found is None:
@@ -245,6 +357,32 @@ def _registry(root: Path) -> Iterator[Problem]:
             )
 
 
+def _traced(root: Path) -> Iterator[Problem]:
+    """Run each stage in a scratch copy under watch: a forgotten dependency leaves results that look fresh."""
+    from precis.health.small_project import make_small_project
+    from precis.health.watched_stage import declared_stages, gaps, watch_stage
+
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
+    }
+    for name in (
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+    ):  # the record of the working copy stays as it is
+        environment.pop(name, None)
+    with tempfile.TemporaryDirectory(prefix="precis-doctor-") as folder:
+        scratch = Path(folder).resolve() / root.name
+        try:
+            make_small_project(root, scratch)
+            for stage in declared_stages(scratch):
+                print(f"    {stage.name}", file=sys.stderr, flush=True)
+                for gap in gaps(stage, watch_stage(scratch, stage, environment)):
+                    yield Problem(gap.found, gap.repair)
+        except PrecisError as error:
+            yield Problem(str(error), "put that right, then run precis doctor --trace again")
+
+
 def _read_params(root: Path) -> Params | None:
     try:
         return load_params(root / "params.yaml")
@@ -258,6 +396,7 @@ def _client(root: Path) -> MlflowClient:
     return configure(root)
 
 
+TRACED = "dvc.yaml, traced"
 CHECKS: dict[str, Callable[[Path], Iterator[Problem]]] = {
     "environment": _environment,
     "params.yaml": _params,

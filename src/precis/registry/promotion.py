@@ -85,6 +85,11 @@ def history(client: MlflowClient, name: str) -> list[Record]:
     return [_record(run) for run in _runs(client, name) if run.info.status == "FINISHED"]
 
 
+def open_records(client: MlflowClient, name: str) -> list[Record]:
+    """Records that a crash has left open; the next operation settles them."""
+    return [_record(run) for run in _runs(client, name) if run.info.status == "RUNNING"]
+
+
 def who() -> str:
     """Who or what works here: a Prefect flow run, or a person."""
     flow_run = os.environ.get("PRECIS_FLOW_RUN_ID")
@@ -264,7 +269,7 @@ def _open(
     }
     title = f"{sequence}: {event} version {number}" if number is not None else f"{sequence}: {event}"
     run = client.create_run(
-        experiment_id(client, _experiment_name(name)),
+        experiment_id(client, experiment_name(name)),
         run_name=title,
         tags={
             _PREFIX + "record": json.dumps(values),
@@ -320,13 +325,14 @@ def _point_previous(client: MlflowClient, name: str, stack: tuple[int, ...]) -> 
         client.set_registered_model_alias(name, PREVIOUS, str(wanted))
 
 
-def _experiment_name(name: str) -> str:
+def experiment_name(name: str) -> str:
+    """Where the records of a registered model are."""
     return f"{name} promotions"
 
 
 def _runs(client: MlflowClient, name: str) -> list[Any]:
     """All records, open ones too, oldest first."""
-    experiment = client.get_experiment_by_name(_experiment_name(name))
+    experiment = client.get_experiment_by_name(experiment_name(name))
     if experiment is None:
         return []
     runs: list[Any] = []
