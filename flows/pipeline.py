@@ -31,6 +31,7 @@ from contextlib import contextmanager, suppress
 from graphlib import TopologicalSorter
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 BUSY_EXIT = TRY_LATER_EXIT = 75  # EX_TEMPFAIL of sysexits.h; a stage ends so when the network failed it
@@ -70,10 +71,24 @@ def stages(root: Path = ROOT) -> list[str]:
     return list(TopologicalSorter(before).static_order())
 
 
-def changed_stages(root: Path = ROOT) -> list[str]:
-    """The stages that DVC would run now."""
+def changes(root: Path = ROOT) -> dict[str, dict[str, str]]:
+    """The stages that DVC would run now, each with what changed: "file", "parameter" or "command" by name."""
     status = json.loads(_dvc(root, "status", "--json"))
-    return sorted(name for name, reasons in status.items() if reasons)
+    return {name: dict(_changed_names(reasons)) for name, reasons in sorted(status.items()) if reasons}
+
+
+def _changed_names(reasons: list[Any]) -> Iterator[tuple[str, str]]:
+    # "changed command", or {"changed deps": {path: how, params.yaml: {parameter: how}}}
+    for reason in reasons:
+        if isinstance(reason, str):
+            yield "command", "command"
+            continue
+        for changed in reason.values():
+            for path, how in changed.items():
+                if isinstance(how, dict):
+                    yield from ((name, "parameter") for name in how)
+                else:
+                    yield path, "file"
 
 
 def _dvc(root: Path, *arguments: str) -> str:

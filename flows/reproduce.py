@@ -51,7 +51,12 @@ def bring_up_to_date(stage: str, repository: Path, lock: int) -> None:
     pipeline.run_stage(stage, get_run_logger().info, root=repository, lock=lock)
 
 
-@flow(name="reproduce")
+def called_by_its_time() -> str:
+    """What a flow run is called in the UI: its flow, and when it was due."""
+    return f"{flow_run.flow_name} {flow_run.scheduled_start_time:%Y-%m-%d %H:%M:%S}"
+
+
+@flow(name="reproduce", flow_run_name=called_by_its_time)
 def reproduce(repository: Path = pipeline.ROOT) -> None:
     """Bring every stage up to date and show the results."""
     name_flow_run()

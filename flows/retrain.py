@@ -9,6 +9,7 @@ with time for a checkpoint; the next run goes on from there.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -25,10 +26,14 @@ import pipeline
 
 KEPT_EXIT = 3  # of `precis promote`: the champion stays
 DRIFTED_EXIT = 2  # of `precis drift --fail`: there is something new
+CODE = ("src/", "constraints.txt")  # of the files that stages depend on
+Changes = dict[str, dict[str, str]]  # of `pipeline.changes`
 TIMEOUT_SECONDS = 12 * 3600.0
+NOTIFY_DELAYS = [5.0, 30.0, 120.0]  # seconds
+SUBJECT = "precis: retraining"
 
 
-@flow(name="retrain", timeout_seconds=TIMEOUT_SECONDS)
+@flow(name="retrain", flow_run_name=reproducing.called_by_its_time, timeout_seconds=TIMEOUT_SECONDS)
 def retrain(
     repository: Path = pipeline.ROOT,
     promote: bool = True,
@@ -40,8 +45,10 @@ def retrain(
     Args:
         repository: root of the working copy.
         promote: False only says what the gate would decide.
-        notification_block: a Prefect block that tells people, such as slack-webhook/team; None: a log line.
-        new_documents: a file, folder or URL; `precis drift` finding nothing new in it stops the run early.
+        notification_block: a Prefect block that tells people, such as slack-webhook/team, or webhook/NAME, which
+            gets JSON by POST; None: a log line.
+        new_documents: a file, folder or URL of what came in: when nothing but the data changed, and `precis drift`
+            finds nothing new in these, nothing is trained.
     """
     reproducing.name_flow_run()
     try:
@@ -49,26 +56,29 @@ def retrain(
             said = pipeline.repair(repository)
             for sentence in said:
                 get_run_logger().warning("repaired: %s", sentence)
-            changed = pipeline.changed_stages(repository)
+            changed = pipeline.changes(repository)
             if not changed and is_judged(repository):
                 return Completed(
                     name="Unchanged", message="no data, code or parameter changed: nothing to do"
                 )
-            if new_documents is not None and not has_drifted(repository, new_documents):
-                return Completed(name="Unchanged", message=f"{new_documents} looks like the training corpus")
+            if (
+                new_documents is not None
+                and is_only_data(changed)
+                and not has_drifted(repository, new_documents)
+            ):
+                return Completed(
+                    name="NothingNew",
+                    message=f"{new_documents} looks like what the champion was trained on: waiting for more",
+                )
             reproducing.bring_all_up_to_date(repository, lock)
             reproducing.publish_comparison(repository)
             decision = judge(repository, promote)
     except pipeline.BusyError as error:
         return Completed(name="Skipped", message=str(error))
     except pipeline.StageFailedError as error:
-        tell(f"Retraining failed, the champion stays.\n\n{error}", notification_block)
+        publish(f"# Retraining failed, the champion stays\n\n```\n{error}\n```\n", notification_block)
         raise
-    page = report(repository, decision, changed)
-    tell(page, notification_block)
-    create_markdown_artifact(
-        key="retraining", markdown=page, description="What changed, and what the gate decided."
-    )
+    publish(report(repository, decision, changed), notification_block)
     name = {"promote": "Promoted", "keep": "Kept"}.get(decision["event"], "Unchanged")
     return Completed(name=name, message=decision["reason"])
 
@@ -105,24 +115,49 @@ def ask_precis(repository: Path, *arguments: str, other_exit: int) -> int:
     return done.returncode
 
 
-@task(retries=3, retry_delay_seconds=[5, 30, 120], task_run_name="notify")
+def publish(page: str, notification_block: str | None) -> None:
+    """Keep the page with the flow run, and tell people; that nobody can be told undoes no promotion."""
+    create_markdown_artifact(
+        key="retraining", markdown=page, description="What changed, and what the gate decided."
+    )
+    if tell(page, notification_block, return_state=True).is_failed():
+        get_run_logger().error("nobody was told: %s did not take the message", notification_block)
+
+
+@task(retries=len(NOTIFY_DELAYS), retry_delay_seconds=NOTIFY_DELAYS, task_run_name="notify")
 def tell(text: str, block: str | None) -> None:
-    """Tell people by a Prefect notification block; without one, in the log."""
+    """Tell people by a Prefect block; without one, in the log."""
     if block is None:
         get_run_logger().info("%s", text)
         return
     from prefect.blocks.abstract import NotificationBlock
     from prefect.blocks.core import Block
+    from prefect.blocks.webhook import Webhook
 
     loaded = Block.load(block)
-    assert isinstance(loaded, NotificationBlock), f"{block} is no notification block"
-    loaded.notify(text, subject="precis: retraining")  # type: ignore[unused-coroutine]  # Prefect runs it in a sync task
+    if isinstance(loaded, Webhook):
+        asyncio.run(loaded.call({"subject": SUBJECT, "text": text})).raise_for_status()
+    elif isinstance(loaded, NotificationBlock):
+        with loaded.raise_on_failure():
+            told = loaded.notify(text, subject=SUBJECT)
+            if asyncio.iscoroutine(told):  # some blocks have a synchronous form, some do not
+                asyncio.run(told)
+    else:
+        raise TypeError(f"{block} is neither a notification block nor a webhook")
 
 
-def report(repository: Path, decision: dict[str, Any], changed: list[str]) -> str:
+def is_only_data(changed: Changes) -> bool:
+    """Whether the source of the corpus is all that changed: no code, no parameter, nothing half done."""
+    return set(changed) == {"download"} and all(
+        kind == "file" and not name.startswith(CODE) for name, kind in changed["download"].items()
+    )
+
+
+def report(repository: Path, decision: dict[str, Any], changed: Changes) -> str:
     """What a person reads in a minute: the decision, what had changed, and where to look."""
     page = (decision_file(repository).with_suffix(".md")).read_text(encoding="utf-8")
-    ran = f"Stages that had changed: {', '.join(changed)}." if changed else "No stage had changed."
+    told = "; ".join(f"{stage} ({', '.join(sorted(names)[:5])})" for stage, names in changed.items())
+    ran = f"What had changed: {told}." if changed else "No stage had changed."
     return f"{page}\n{ran}\n\n`precis history` shows all decisions, `precis rollback --reason …` goes back one.\n"
 
 

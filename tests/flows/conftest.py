@@ -51,3 +51,12 @@ def make_repository(tmp_path):
 def repository(make_repository):
     """Three stages, four runs: download, train@small, train@large, report."""
     return make_repository(GRAPH)
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A Prefect server for all tests of this process."""
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=150):
+        yield

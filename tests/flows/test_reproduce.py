@@ -6,16 +6,11 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
 )
-from prefect.testing.utilities import prefect_test_harness
 from reproduce import bring_up_to_date, reproduce
 
 import pipeline
 
-
-@pytest.fixture(scope="session", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=150):
-        yield
+pytestmark = pytest.mark.usefixtures("server")
 
 
 def run(repository):
