@@ -21,7 +21,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -366,7 +366,7 @@ def block_of(benchmark: Benchmark, systems: Sequence[System], arguments: argpars
         rows = np.array([row_id in clean for row_id in ids])
         if not rows.all():
             lines += ["", f"The {rows.sum():,} of them whose document is in no other split:", ""]
-            lines += table(systems, rows, evaluation)
+            lines += table([replace(one, statistics={}) for one in systems], rows, evaluation)
     if len(models) > 1:
         lines += ["", "Paired bootstrap:", "", *differences(models, evaluation)]
     return "\n".join(lines) + "\n"

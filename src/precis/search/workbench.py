@@ -35,6 +35,20 @@ def prepare_corpus(folder: Path, values: Any, log: Path) -> Path:
     return folder / "data" / "prepared"
 
 
+def without_test(folder: Path, prepared: Path) -> Path:
+    """A folder of prepared rows whose test split is empty, for what must not know the test rows."""
+    import pyarrow.parquet as pq
+
+    from precis.corpora.article import PREPARED_SCHEMA
+
+    remove_leftovers(folder)
+    with atomic_directory(folder) as temporary:
+        for split in ("train", "validation"):
+            (temporary / f"{split}.parquet").symlink_to((prepared / f"{split}.parquet").resolve())
+        pq.write_table(PREPARED_SCHEMA.empty_table(), temporary / "test.parquet")
+    return folder
+
+
 def encode_corpus(folder: Path, values: Any, prepared: Path, log: Path) -> Path:
     """Run `vocabulary` and `encode` in a folder below `folder`, unless one with these parameters is there.
 
