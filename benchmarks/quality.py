@@ -142,7 +142,8 @@ class Benchmark:
         merge(self.values, {"train": {"seed": seed}})
         make_folder(run, self.values, prepared=self.prepared, encoded=self.encoded)
         print(f"{name}, seed {seed}: training; see {self.log}", flush=True)
-        run_stage("train", run, self.log, "--model", name)
+        if not (run / "models" / name / "run.json").is_file():  # cut off while its decoding was chosen
+            run_stage("train", run, self.log, "--model", name)
         choose = ["sweep", "--model", name, "--documents", str(self.sweep_documents)]
         run_module("precis.cli", run, self.log, choose)
         decoding = json.loads((run / "reports" / "sweep" / "best.json").read_text())
