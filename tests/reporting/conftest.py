@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-NASTY = "<script>document.title='taken over'</script><img src=x onerror=\"document.title='taken'\"> $x_1$ & 😀 end"
+NASTY = "<script>document.title='taken over'</script><img src=x onerror=\"document.title='taken'\"> $x_1$ & 😀\x08 end"
 SOURCE_IDS = [f"doc-{number}" for number in range(12)]
 
 

@@ -60,7 +60,7 @@ def test_the_page_has_the_counts_the_charts_and_no_markup_of_documents(prepared)
     page = (reports / "data.html").read_text()
     assert "1,200" in page and "1,199" in page and "31.25" in page
     assert "markup" in page and "With 100 words a model that only generates cannot write" in page
-    assert page.count("data:image/svg+xml") == 4
+    assert page.count("<img ") == 4 and page.count("data:image/svg+xml") == 8  # light and dark
     assert "<script>alert" not in page and "<img src=x" not in page
     assert "five &lt; six" in page
     assert not re.search(r'(?:src|href)="https?:', page)

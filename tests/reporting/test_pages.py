@@ -6,54 +6,49 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+import html5lib
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from precis.errors import PrecisError
 from precis.reporting.comparison import compare_systems, markdown
+from precis.reporting.data_page import write_data_page
 from precis.reporting.differences import (
     compare_documents,
     comparison_page,
     differing_words,
     worst_first,
 )
-from precis.reporting.index_page import index_page
+from precis.reporting.index_page import find_documents, index_page
 from precis.reporting.reading import pieces, worth_reading
 from precis.reporting.systems import read_systems, scored_rows
 
 HOW = {"resamples": 200, "confidence": 0.95, "seed": 1}
-VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Checker(HTMLParser):
-    """Collects what a page loads and runs, and whether its tags close in order."""
+    """Collects what a page loads and runs."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.open: list[str] = []
         self.loaded: list[str] = []
         self.tags: list[str] = []
         self.handlers: list[str] = []
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
         for name, value in attributes:
             if name in ("src", "href", "srcset", "action", "data"):
                 self.loaded.append(value)
             if name.startswith("on"):
                 self.handlers.append(name)
 
-    def handle_endtag(self, tag):
-        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
-        self.open.pop()
-
 
 def checked(page: str) -> Checker:
     checker = Checker()
     checker.feed(page)
     checker.close()
-    assert checker.open == []
     return checker
 
 
@@ -68,19 +63,89 @@ def compare_page(reports: Path) -> str:
     a, b = read_systems(reports)[-2:]
     compared = compare_documents(a, b, **HOW)
     chosen = worst_first(compared, 6)
-    documents = dict.fromkeys(chosen, "<script>x</script> text")
+    documents = find_documents(reports.parent / "test.parquet", set(chosen))
     return comparison_page(a, b, compared, documents, chosen=chosen, confidence=0.95)
 
 
-@pytest.mark.parametrize("make", [index, compare_page])
-def test_a_page_is_well_formed_and_loads_nothing(reports, make):
+def data_page(reports: Path) -> str:
+    """The page about the data, of counts made up here and of documents that must stay inert."""
+    prepared = reports.parent / "prepared"
+    prepared.mkdir(exist_ok=True)
+    rows = pq.read_table(reports.parent / "test.parquet").to_pydict()
+    columns = {"id": rows["id"], "document": rows["document"], "summary": rows["document"]}
+    columns |= {"reason": ["markup"] * 12, "split": ["train"] * 12}
+    pq.write_table(pa.table({**columns, "detail": columns["document"]}), prepared / "quarantine.parquet")
+    pq.write_table(pa.table(columns), prepared / "test.parquet")
+    splits = ("train", "validation", "test")
+    lengths = {"median": 9, "histogram": {"bin_words": 5, "texts": [1, 2, 3]}}
+    counts = dict.fromkeys(splits, 1)
+    reason = {
+        "set_aside": counts,
+        "reported": counts,
+        "examples": [{"id": "<b>", "detail": rows["document"][0]}],
+    }
+    checks = {
+        "rows": {split: {"read": 12, "set_aside": 1, "kept": 11} for split in splits},
+        "lengths": {split: {"document": lengths, "summary": lengths} for split in splits},
+        "checks": {"markup": {"reasons": {"markup": reason}, "max_share": 0.1}},
+        "duplicate_documents": counts,
+        "copies_across_splits": {"test_in_train": 1},
+        "near_copies_across_splits": {},
+        "clean_test_rows": 11,
+    }
+    sizes = [
+        {"vocabulary_size": size, "generated": 0.5, "copied_only": 0.3, "neither": 0.2} for size in (100, 200)
+    ]
+    shares = ("generated", "copied_only", "neither", "source_oov_rate", "source_truncated_share")
+    of_split = dict.fromkeys([*shares, "target_truncated_share"], 0.1) | {"by_size": sizes}
+    vocabulary = {
+        "in_words": "With 100 words …",
+        "target_vocabulary_size": 100,
+        "splits": dict.fromkeys(splits, of_split),
+    }
+    (reports / "data_checks.json").write_text(json.dumps(checks))
+    (reports / "vocabulary.json").write_text(json.dumps(vocabulary))
+    write_data_page(reports, prepared, reports / "data.html", num_samples=4)
+    return (reports / "data.html").read_text(encoding="utf-8")
+
+
+PAGES = [index, compare_page, data_page]
+
+
+@pytest.mark.parametrize("make", PAGES)
+def test_a_page_is_valid_and_loads_nothing(reports, make):
     page = make(reports)
+    html5lib.HTMLParser(strict=True).parse(page)  # raises at the first parse error of the standard
     checker = checked(page)
-    assert all(url.startswith("data:image/svg+xml;base64,") for url in checker.loaded)
+    loaded = [url for url in checker.loaded if not url.startswith("#")]
+    assert loaded and all(url.startswith("data:image/svg+xml;base64,") for url in loaded)
+    targets = [url[1:] for url in checker.loaded if url.startswith("#")]
+    assert all(f'id="{target}"' in page for target in targets)
     assert checker.tags.count("script") == 1
+    assert not {"iframe", "object", "embed", "link", "base", "form", "svg", "b1"} & set(checker.tags)
     assert checker.handlers == []
     assert not re.search(r"""(?:url\(|@import|https?://)""", re.sub(r'"data:[^"]*"', "", page))
     assert 'name="viewport"' in page and "default-src 'none'" in page
+
+
+@pytest.mark.parametrize("make", PAGES)
+def test_what_a_document_says_is_text_and_nothing_else(reports, make):
+    """The same as in a browser below, and on machines that have none."""
+    page = make(reports)
+    text = "".join(html5lib.parse(page, namespaceHTMLElements=False).itertext())
+    assert "<script>document.title='taken over'</script><img src=x onerror=" in text
+    tree = html5lib.parse(page, namespaceHTMLElements=False)
+    (script,) = tree.iter("script")
+    assert "taken over" not in script.text and "alert" not in script.text
+    for element in tree.iter("style"):
+        assert "taken" not in element.text
+    assert all(image.get("alt") is not None for image in tree.iter("img"))
+
+
+def test_characters_that_html_forbids_are_replaced_one_by_one():
+    from precis.reporting.page import _permitted
+
+    assert _permitted("a\x08\x00\x9f\uffff\U0001ffffb\r\n\t😀\x0c") == "a" + 5 * "\ufffd" + "b \n\t😀\x0c"
 
 
 def test_the_page_has_every_system_and_its_numbers(reports):
@@ -169,6 +234,29 @@ def test_the_best_typical_and_worst_documents_are_read():
     assert len(worth_reading(np.zeros(1), 4)) == 1
 
 
+def test_every_statistic_is_on_the_page_with_its_meaning(reports):
+    page = index(reports)
+    tree = html5lib.parse(page, namespaceHTMLElements=False)
+    rows: dict[str, list[str]] = {}
+    for row in tree.iter("tr"):
+        rows.setdefault(row[0].text, ["".join(cell.itertext()) for cell in row[1:]])
+    systems = read_systems(reports)
+    metrics = [system.metrics for system in systems]
+    for title, name in (
+        ("copy rate", "copy_rate"),
+        ("OOV recall", "oov_recall"),
+        ("empty", "empty_summaries"),
+    ):
+        shown = [f"{100 * one[name]:.1f} %" if name in one else "–" for one in metrics]
+        assert rows[title] == shown
+    assert rows[systems[-1].title][0].startswith(f"{metrics[-1]['rouge1']:.2f}")
+    assert rows["10+"][:2] == ["7", "30.50"]  # of the best model, by length
+    told = {term.text for term in tree.iter("dt")}
+    assert {"copy rate", "novel 1-grams", "novel 4-grams", "length ratio"} - told == (
+        {"novel 1-grams", "novel 4-grams"}  # that these systems do not have
+    )
+
+
 def chromium() -> str | None:
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for name in names if (path := shutil.which(name))), None)
@@ -218,7 +306,7 @@ def in_browser(page: str, directory: Path, width: int) -> dict:
 
 
 @pytest.mark.skipif(chromium() is None, reason="needs Chromium")
-@pytest.mark.parametrize("make", [index, compare_page])
+@pytest.mark.parametrize("make", PAGES)
 @pytest.mark.parametrize("width", [400, 1400])
 def test_in_chromium_text_stays_text_and_nothing_is_wider_than_the_window(reports, tmp_path, make, width):
     report = in_browser(make(reports), tmp_path, width)

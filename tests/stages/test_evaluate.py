@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import html5lib
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -120,6 +121,49 @@ def test_the_report_reads_what_the_evaluations_wrote(evaluated):
         assert f"| {system} |" in table
     report(reports, evaluated / "test.parquet", **how)
     assert first == ((reports / "index.html").read_bytes(), (reports / "comparison.md").read_bytes())
+
+
+def test_the_totals_on_the_page_are_those_of_mlflow(evaluated, tmp_path, monkeypatch):
+    from precis.training.tracking import configure, log_evaluation
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    client = configure(tmp_path)
+    experiment = client.create_experiment("e", artifact_location=str(tmp_path / "mlartifacts"))
+    logged = {}
+    for name in ("encoder_decoder", "attention", "pointer"):
+        run = client.create_run(experiment, tags={"precis.fingerprint": name}).info.run_id
+        model = tmp_path / "models" / name
+        model.mkdir(parents=True)
+        (model / "run.json").write_text(json.dumps({"fingerprint": name}))
+        log_evaluation(model, metrics(evaluated, name), evaluated / "reports" / name)
+        data = client.get_run(run).data
+        logged[name] = data.metrics
+        assert data.tags["precis.rouge"].startswith("rouge-score:")
+        mean = sum(row["rouge"]["rouge2"] for row in lines(evaluated, name)) / 70
+        assert logged[name]["test_rouge2"] == pytest.approx(mean, abs=1e-5)
+    report(evaluated / "reports", evaluated / "test.parquet", resamples=200, confidence=0.95, seed=1)
+    page = html5lib.parse((evaluated / "reports" / "index.html").read_text(), namespaceHTMLElements=False)
+    results, *_, inside = [
+        {row[0].text: ["".join(cell.itertext()) for cell in row[1:]] for row in table.iter("tr")}
+        for table in page.iter("table")
+    ][:3]
+    for name, values in logged.items():
+        of_name = results[name]
+        for cell, metric in zip(of_name, ("rouge1", "rouge2", "rougeL", "rougeLsum"), strict=False):
+            mean, low, high = (f"{values[f'test_{metric}{part}']:.2f}" for part in ("", "_low", "_high"))
+            assert cell == f"{mean}{low} – {high}"
+        column = inside["statistic"].index(name)
+        for title, metric in (
+            ("OOV recall", "oov_recall"),
+            ("novel 1-grams", "novel_1grams"),
+            ("unsupported", "unsupported_rate"),
+            ("whole sentences", "copied_sentences"),
+            ("most frequent", "most_common_summary"),
+        ):
+            assert inside[title][column] == f"{100 * values[f'test_{metric}']:.1f} %"
+    assert (
+        inside["p_gen"][inside["statistic"].index("pointer")] == f"{logged['pointer']['test_p_gen_mean']:.2f}"
+    )
 
 
 def test_a_missing_or_empty_test_split_is_told(evaluated, tmp_path):

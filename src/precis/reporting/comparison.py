@@ -8,18 +8,20 @@ from itertools import pairwise
 
 from precis.evaluation.significance import Difference, paired_difference
 from precis.evaluation.statistics import degeneration_hints
+from precis.reporting.details import (
+    BY_LENGTH,
+    COPY_RATE,
+    NOVEL,
+    OOV_RECALL,
+    REPETITION,
+    UNSUPPORTED,
+    Statistic,
+    Values,
+    by_length,
+    number,
+    subjects,
+)
 from precis.reporting.systems import ScoredRows, System, signature_of
-
-MISSING = "–"
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column of the results table."""
-
-    title: str
-    meaning: str
-    show: Callable[[dict[str, float]], str]
 
 
 @dataclass(frozen=True)
@@ -32,40 +34,24 @@ class Against:
     difference: Difference
 
 
-def _rouge(name: str) -> Callable[[dict[str, float]], str]:
-    def show(metrics: dict[str, float]) -> str:
+def _rouge(name: str) -> Callable[[Values], str]:
+    def show(metrics: Values) -> str:
         return f"{metrics[name]:.2f} [{metrics[f'{name}_low']:.2f}, {metrics[f'{name}_high']:.2f}]"
 
     return show
 
 
-def _percent(name: str) -> Callable[[dict[str, float]], str]:
-    return lambda metrics: f"{100 * metrics[name]:.1f} %" if name in metrics else MISSING
-
-
-def _number(name: str) -> Callable[[dict[str, float]], str]:
-    return lambda metrics: f"{metrics[name]:.1f}" if name in metrics else MISSING
-
-
 COLUMNS = (
-    Column("ROUGE-1", "F1 in points, with its bootstrap interval", _rouge("rouge1")),
-    Column("ROUGE-2", "F1 in points, with its bootstrap interval", _rouge("rouge2")),
-    Column("ROUGE-L", "F1 in points, with its bootstrap interval", _rouge("rougeL")),
-    Column("ROUGE-Lsum", "F1 in points, with its bootstrap interval", _rouge("rougeLsum")),
-    Column(
-        "OOV recall",
-        "share of the reference words outside the model's target vocabulary that the summary has",
-        _percent("oov_recall"),
-    ),
-    Column("repetition", "share of three-word phrases that repeat an earlier one", _percent("repetition")),
-    Column("novel 2-grams", "share of two-word phrases that the document has not", _percent("novel_2grams")),
-    Column("copy rate", "share of words that were copied rather than generated", _percent("copy_rate")),
-    Column(
-        "unsupported",
-        "share of words that are neither in the document nor frequent in training",
-        _percent("unsupported_rate"),
-    ),
-    Column("length", "words and punctuation marks of a summary, on average", _number("mean_length")),
+    Statistic("ROUGE-1", "F1 in points, with its bootstrap interval", _rouge("rouge1")),
+    Statistic("ROUGE-2", "F1 in points, with its bootstrap interval", _rouge("rouge2")),
+    Statistic("ROUGE-L", "F1 in points, with its bootstrap interval", _rouge("rougeL")),
+    Statistic("ROUGE-Lsum", "F1 in points, with its bootstrap interval", _rouge("rougeLsum")),
+    OOV_RECALL,
+    REPETITION,
+    NOVEL[1],
+    COPY_RATE,
+    UNSUPPORTED,
+    Statistic("length", "words and punctuation marks of a summary, on average", number("mean_length")),
 )
 
 
@@ -106,9 +92,22 @@ def markdown(systems: Sequence[System], comparisons: Sequence[Against], confiden
                 )
             )
         lines += ["", "Interval: paired bootstrap. p: approximate randomisation, two-sided."]
-    by_length = _by_length(systems)
-    if by_length:
-        lines += ["", "## ROUGE-1 by length of the document", "", *by_length]
+    lines += ["", "## What is in the summaries"]
+    for subject, rows in subjects(systems):
+        titles = [system.title for system in systems]
+        lines += ["", _row([subject, *titles]), _row(["---", *["---:"] * len(systems)])]
+        lines += [_row([one.title, *cells]) for one, cells in rows]
+    by_range = _by_length(systems)
+    if by_range:
+        lines += ["", "## ROUGE-1 by length of the document", "", *by_range]
+    best_by_range = by_length(systems[-1])
+    if best_by_range:
+        lines += ["", f"## {systems[-1].title} by length of the document", ""]
+        lines += [
+            _row(["words", *(one.title for one in BY_LENGTH)]),
+            _row(["---", *["---:"] * len(BY_LENGTH)]),
+        ]
+        lines += [_row([span, *cells]) for span, cells in best_by_range]
     hints = hints_of(systems)
     if hints:
         lines += ["", "## What to look at", "", *(f"- {hint}" for hint in hints)]
@@ -160,22 +159,28 @@ def p_value(difference: Difference) -> str:
     return "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
 
 
-def by_length_table(systems: Sequence[System]) -> tuple[list[str], list[tuple[str, list[str]]]]:
-    """Ranges of document lengths with their numbers of documents, and each system's ROUGE-1 in them."""
-    tables = [(system.title, system.table("by_length.csv")) for system in systems]
-    tables = [(title, table) for title, table in tables if table]
+def by_length_table(systems: Sequence[System]) -> tuple[list[str], list[tuple[str, list[str], bool]]]:
+    """Ranges of document lengths with their numbers of documents, and each system's ROUGE-1 in them.
+
+    A row is a system's title, its values, and whether it is a baseline.
+    """
+    tables = [(system, system.table("by_length.csv")) for system in systems]
+    tables = [(system, table) for system, table in tables if table]
     if not tables:
         return [], []
-    ranges = [f"{row['document_words']} words ({int(row['num_documents']):,})" for row in tables[0][1]]
-    return ranges, [(title, [f"{float(row['rouge1']):.2f}" for row in table]) for title, table in tables]
+    ranges = [f"{row['document_words']} ({int(row['num_documents']):,})" for row in tables[0][1]]
+    return ranges, [
+        (system.title, [f"{float(row['rouge1']):.2f}" for row in table], system.is_baseline)
+        for system, table in tables
+    ]
 
 
 def _by_length(systems: Sequence[System]) -> list[str]:
     ranges, rows = by_length_table(systems)
     if len(ranges) < 2:
         return []
-    head = [_row(["system", *ranges]), _row(["---", *["---:"] * len(ranges)])]
-    return head + [_row([title, *cells]) for title, cells in rows]
+    head = [_row(["words (documents)", *ranges]), _row(["---", *["---:"] * len(ranges)])]
+    return head + [_row([title, *cells]) for title, cells, _ in rows]
 
 
 def _row(cells: Sequence[str]) -> str:

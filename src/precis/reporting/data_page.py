@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from precis.errors import PrecisError
 from precis.files import atomic_path
-from precis.reporting.charts import COLOURS, drawing, new_figure, svg_bytes
+from precis.reporting.charts import WIDTH, Chart, Palette, chart, new_figure
 from precis.reporting.page import render
 
 if TYPE_CHECKING:
@@ -53,79 +52,98 @@ def write_data_page(reports: Path, prepared: Path, page: Path, *, num_samples: i
         temporary.write_text(html, encoding="utf-8")
 
 
-def length_chart(lengths: Mapping[str, Any]) -> str:
+def length_chart(lengths: Mapping[str, Any]) -> Chart:
     """Documents and summaries of each split by their number of words."""
-    with drawing():
-        figure = new_figure(9, 3)
-        for axes, kind in zip(figure.subplots(1, 2), ("document", "summary"), strict=True):
+
+    def draw(palette: Palette) -> Figure:
+        figure = new_figure(WIDTH, 4.4)
+        for axes, kind in zip(figure.subplots(2, 1), ("document", "summary"), strict=True):
             for number, split in enumerate(SPLITS):
                 histogram = lengths[split][kind]["histogram"]
                 total = sum(histogram["texts"]) or 1
                 words = [place * histogram["bin_words"] for place in range(len(histogram["texts"]))]
                 shares = [texts / total / histogram["bin_words"] for texts in histogram["texts"]]
-                axes.plot(words, shares, color=COLOURS[number], label=split, drawstyle="steps-post")
+                axes.plot(words, shares, color=palette.series[number], label=split, drawstyle="steps-post")
             axes.set_title({"document": "documents", "summary": "summaries"}[kind])
             axes.set_xlabel("words")
+            axes.set_ylabel("share of texts")
             axes.set_yticks([])
             axes.legend()
-        return _uri(figure)
+        return figure
+
+    return chart("documents and summaries of each split by their number of words", draw)
 
 
-def reason_chart(failures: Sequence[Mapping[str, Any]]) -> str | None:
+def reason_chart(failures: Sequence[Mapping[str, Any]]) -> Chart | None:
     """Rows by reason; None when there are none."""
     if not failures:
         return None
-    with drawing():
-        figure = new_figure(9, 0.6 + 0.3 * len(failures))
+
+    def draw(palette: Palette) -> Figure:
+        figure = new_figure(WIDTH, 0.9 + 0.3 * len(failures))
         axes = figure.subplots()
         names = [failure["reason"].replace("_", " ") for failure in reversed(failures)]
         numbers = [failure["rows"] for failure in reversed(failures)]
-        axes.barh(names, numbers, color=COLOURS[0])
+        axes.barh(names, numbers, color=palette.series[0])
         for place, number in enumerate(numbers):
             axes.text(number, place, f" {number:,}", va="center")
+        axes.margins(x=0.14)
+        axes.grid(visible=False, axis="y")
         axes.set_xlabel("rows")
-        return _uri(figure)
+        return figure
+
+    return chart("rows that were set aside, by reason", draw)
 
 
-def copy_chart(copies: Sequence[tuple[str, int, int | None]]) -> str:
+def copy_chart(copies: Sequence[tuple[str, int, int | None]]) -> Chart:
     """Exact copies and near ones, inside splits and across them."""
-    with drawing():
-        figure = new_figure(9, 0.6 + 0.4 * len(copies))
+
+    def draw(palette: Palette) -> Figure:
+        figure = new_figure(WIDTH, 1.2 + 0.4 * len(copies))
         axes = figure.subplots()
         places = range(len(copies))
         ordered = copies[::-1]
-        axes.barh(
-            [place + 0.2 for place in places], [exact for _, exact, _ in ordered], 0.35, color=COLOURS[0]
-        )
+        exact = [number for _, number, _ in ordered]
         near = [number or 0 for _, _, number in ordered]
-        axes.barh([place - 0.2 for place in places], near, 0.35, color=COLOURS[1])
+        axes.barh(
+            [place + 0.2 for place in places], exact, 0.35, color=palette.series[0], label="the same words"
+        )
+        axes.barh(
+            [place - 0.2 for place in places], near, 0.35, color=palette.series[1], label="nearly the same"
+        )
         axes.set_yticks(list(places), [name for name, _, _ in ordered])
-        axes.legend(["the same words", "nearly the same"])
+        axes.grid(visible=False, axis="y")
         axes.set_xlabel("rows")
-        return _uri(figure)
+        figure.legend(loc="outside lower center", ncols=2)
+        return figure
+
+    return chart("copies inside splits and across them", draw)
 
 
-def reach_chart(vocabulary: Mapping[str, Any]) -> str:
+def reach_chart(vocabulary: Mapping[str, Any]) -> Chart:
     """Of the words of the test summaries: generated, only copied, or neither, by the size of the vocabulary."""
     by_size = vocabulary["splits"]["test"]["by_size"]
     sizes = [reach["vocabulary_size"] for reach in by_size]
     parts = [[reach[part] for reach in by_size] for part in ("generated", "copied_only", "neither")]
-    with drawing():
-        figure = new_figure(9, 3.2)
+
+    def draw(palette: Palette) -> Figure:
+        figure = new_figure(WIDTH, 3.6)
         axes = figure.subplots()
-        colours = [COLOURS[0], COLOURS[2], COLOURS[1]]
+        colours = [palette.series[0], palette.series[2], palette.series[1]]
         axes.stackplot(
-            sizes, parts, labels=["generated", "only copied", "neither"], colors=colours, alpha=0.8
+            sizes, parts, labels=["generated", "only copied", "neither"], colors=colours, alpha=0.85
         )
-        axes.axvline(vocabulary["target_vocabulary_size"], color="#3d4650", linestyle="--", linewidth=1)
+        axes.axvline(vocabulary["target_vocabulary_size"], color=palette.ink, linestyle="--", linewidth=1)
         axes.set_xscale("log")
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=30)
         axes.minorticks_off()
         axes.set_xlabel("words in the vocabulary (dashed: chosen)")
         axes.set_ylabel("share of the summaries' words")
         axes.set_ylim(0, 1)
-        axes.legend(loc="lower right")
-        return _uri(figure)
+        figure.legend(loc="outside lower center", ncols=3)
+        return figure
+
+    return chart("words of the test summaries that a model can generate or copy, by vocabulary size", draw)
 
 
 def _failures(checks: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -178,7 +196,3 @@ def _load(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PrecisError(f"{path} not found: run `dvc repro vocabulary` first") from error
-
-
-def _uri(figure: Figure) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg_bytes(figure)).decode("ascii")

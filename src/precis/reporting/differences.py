@@ -5,15 +5,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from precis.errors import PrecisError
 from precis.evaluation.significance import Difference, paired_difference
+from precis.reporting.charts import WIDTH, Chart, Palette, chart, new_figure
+from precis.reporting.comparison import p_value
 from precis.reporting.page import render
 from precis.reporting.reading import LONGEST_DOCUMENT, Piece
 from precis.reporting.systems import System, scored_rows, select_rows, signature_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 METRICS = ("rouge1", "rouge2", "rougeL")
 
@@ -126,6 +131,7 @@ def comparison_page(
             )
         )
     changes = np.array(compared.changes["rouge1"])
+    means_a, means_b = (_means(system, compared) for system in (a, b))
     return render(
         "compare.html.j2",
         a=a,
@@ -136,8 +142,47 @@ def comparison_page(
         num_better=int((changes > 0).sum()),
         num_worse=int((changes < 0).sum()),
         confidence=confidence,
+        means_a=means_a,
+        means_b=means_b,
+        p_value=p_value,
+        chart=change_chart(compared.changes["rouge1"]),
         pairs=pairs,
     )
+
+
+def _means(system: System, compared: Compared) -> dict[str, float]:
+    """Mean ROUGE of the documents that both summarized."""
+    rows = scored_rows(system)
+    common = np.isin(rows.ids, compared.ids)
+    return {name: float(rows.of(name)[common].mean()) for name in METRICS}
+
+
+def change_chart(changes: Sequence[float]) -> Chart:
+    """How many documents gained or lost how much."""
+    values = np.asarray(changes, dtype=np.float64)
+    largest = max(float(np.abs(values).max(initial=0.0)), 1.0)
+
+    def draw(palette: Palette) -> Figure:
+        figure = new_figure(WIDTH, 2.8)
+        axes = figure.subplots()
+        edges = np.linspace(-largest, largest, 42)  # an odd number of bars: one of them is about 0
+        numbers, _ = np.histogram(values, edges)
+        middles = (edges[:-1] + edges[1:]) / 2
+        half = (edges[1] - edges[0]) / 2
+        colours = [
+            palette.muted if abs(middle) < half else palette.series[2 if middle > 0 else 4]
+            for middle in middles
+        ]
+        axes.bar(middles, numbers, width=1.8 * half, color=colours)
+        axes.axvline(values.mean(), color=palette.ink, linestyle="--", linewidth=1)
+        axes.set(
+            title="Change of ROUGE-1 by document",
+            xlabel="points gained, or lost if negative (dashed: the mean)",
+            ylabel="documents",
+        )
+        return figure
+
+    return chart("how many documents gained or lost how much ROUGE-1", draw)
 
 
 def worst_first(compared: Compared, number: int) -> list[str]:

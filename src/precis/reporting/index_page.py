@@ -8,7 +8,7 @@ from pathlib import Path
 
 from precis.errors import PrecisError
 from precis.evaluation.rows import read_rows
-from precis.reporting.charts import heat_map, length_chart, loss_curves, score_bars
+from precis.reporting.charts import Chart, heat_map, length_chart, loss_curves, score_bars
 from precis.reporting.comparison import (
     COLUMNS,
     Against,
@@ -16,6 +16,7 @@ from precis.reporting.comparison import (
     hints_of,
     p_value,
 )
+from precis.reporting.details import BY_LENGTH, by_length, subjects
 from precis.reporting.page import render
 from precis.reporting.reading import DocumentReading, read_document, worth_reading
 from precis.reporting.systems import ScoredRows, System, select_rows, signature_of
@@ -26,16 +27,10 @@ WINDOW = 1024  # rows in memory
 
 
 @dataclass(frozen=True)
-class _Chart:
-    image: str
-    alt: str
-
-
-@dataclass(frozen=True)
 class _HeatMap:
     system: str
     id: str
-    image: str
+    chart: Chart
 
 
 def index_page(
@@ -68,9 +63,16 @@ def index_page(
         p_value=p_value,
         hints=hints_of(systems),
         charts=_charts(systems),
+        subjects=subjects(systems),
+        by_length=by_length(best),
+        by_length_columns=BY_LENGTH,
         documents=_documents(systems, scores, test),
         heat_maps=[
-            _HeatMap(system.title, attention["id"], heat_map(attention))
+            _HeatMap(
+                system.title,
+                attention["id"],
+                heat_map(attention, f"attention of {system.title} for {attention['id']}"),
+            )
             for system in reversed(systems)
             for attention in system.heat_maps()[:HEAT_MAPS_OF_A_MODEL]
             if attention["summary"]
@@ -78,7 +80,7 @@ def index_page(
     )
 
 
-def _charts(systems: Sequence[System]) -> list[_Chart]:
+def _charts(systems: Sequence[System]) -> list[Chart]:
     bars = [
         (
             system.title,
@@ -90,12 +92,8 @@ def _charts(systems: Sequence[System]) -> list[_Chart]:
         for system in systems
     ]
     histories = {system.title: system.table("history.csv") for system in systems if not system.is_baseline}
-    found = [
-        (score_bars(bars), "ROUGE-1 of all systems with intervals"),
-        (loss_curves(histories), "training and validation loss of the models"),
-        (length_chart(*by_length_table(systems)), "ROUGE-1 by length of the document"),
-    ]
-    return [_Chart(image, alt) for image, alt in found if image is not None]
+    found = [score_bars(bars), loss_curves(histories), length_chart(*by_length_table(systems))]
+    return [chart for chart in found if chart is not None]
 
 
 def _documents(systems: Sequence[System], scores: Sequence[ScoredRows], test: Path) -> list[DocumentReading]:

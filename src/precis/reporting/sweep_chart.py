@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from precis.reporting.charts import COLOURS, drawing, new_figure, svg_bytes
+from typing import TYPE_CHECKING
+
+from precis.reporting.charts import LIGHT, WIDTH, Palette, new_figure, svg_bytes
 from precis.serving.sweep import TIMED, Sweep
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def sweep_markdown(found: Sweep, model: str, num_documents: int, signature: str) -> str:
@@ -33,8 +38,9 @@ def sweep_markdown(found: Sweep, model: str, num_documents: int, signature: str)
 
 def sweep_chart(found: Sweep) -> bytes:
     """ROUGE-1 of every setting against the time of its beam size, as SVG."""
-    with drawing():
-        figure = new_figure(7.2, 4.0)
+
+    def draw(palette: Palette) -> Figure:
+        figure = new_figure(WIDTH, 3.8)
         axes = figure.subplots()
         sizes = sorted({one.setting.beam_size for one in found.scored})
         for number, size in enumerate(sizes):
@@ -42,19 +48,27 @@ def sweep_chart(found: Sweep) -> bytes:
             axes.scatter(
                 [1000 * one.seconds for one in of_size],
                 [one.rouge1 for one in of_size],
-                s=14,
+                s=16,
                 alpha=0.6,
-                color=COLOURS[number % len(COLOURS)],
+                color=palette.series[number % len(palette.series)],
                 label=f"beam {size}",
             )
         best = found.best
         axes.scatter(
-            [1000 * best.seconds], [best.rouge1], s=90, facecolors="none", edgecolors="black", label="best"
+            [1000 * best.seconds],
+            [best.rouge1],
+            s=90,
+            facecolors="none",
+            edgecolors=palette.ink,
+            label="best",
         )
         axes.set(
             title="Quality against time",
             xlabel="milliseconds for one document alone",
             ylabel="ROUGE-1 on validation",
         )
+        axes.set_xlim(left=0)
         axes.legend()
-        return svg_bytes(figure)
+        return figure
+
+    return svg_bytes(draw, LIGHT)

@@ -373,7 +373,9 @@ class Summarizer:
             shown = surface(form)
             start = text.index(shown, end)
             end = start + len(shown)
-            is_supported = id_ in in_source or id_ < how["frequent_words"]
+            is_supported = (
+                id_ in in_source or id_ < how["frequent_words"] or surface(word) in self._rest(document)
+            )
             name: OriginName = "generated" if is_supported else "unsupported"
             tokens.append(
                 _token(document, shown, word, start, "copied" if token is not None else name, origin, token)
@@ -392,6 +394,13 @@ class Summarizer:
             model_version=self.model_version,
             attention=attention,
         )
+
+    def _rest(self, document: _Document) -> set[str]:
+        """The words behind those that the model reads: who reads a summary finds them in the document, too."""
+        if len(document.tokens) < self.source_max_length:
+            return set()
+        rest = document.text[document.tokens[-1].end :]
+        return {surface(word) for word in self.tokenizer.words(normalize("NFC", rest))}
 
     def _spelling(self, document: _Document, id_: int, word: str, token: Token | None) -> str:
         if token is not None:
