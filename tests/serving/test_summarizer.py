@@ -157,6 +157,19 @@ def test_words_that_are_nowhere_to_be_found_are_flagged(summarizer):
     assert all(token.origin != "unsupported" for summary in nothing for token in summary.tokens)
 
 
+def test_a_word_that_only_the_unread_rest_of_the_document_has_is_supported(tmp_path):
+    summarizer = Summarizer.load(write_model(tmp_path, "attention"))
+    document = "stops here. " * 30
+    assert len(summarizer.source_tokens(document)) == summarizer.source_max_length
+    (before,) = summarizer.summarize(document, frequent_words=0)
+    flagged = [token for token in before.tokens if token.origin == "unsupported"]
+    assert flagged
+    rest = " ".join(token.text.upper() for token in flagged)
+    (after,) = summarizer.summarize(f"{document} {rest}", frequent_words=0)
+    assert after.text == before.text
+    assert all(token.origin == "generated" for token in after.tokens)
+
+
 def test_generated_words_are_written_as_they_usually_are(pointer):
     vocabulary = pointer.target_vocabulary
     for summary in pointer.summarize(many_documents(60)):

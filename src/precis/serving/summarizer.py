@@ -367,15 +367,17 @@ class Summarizer:
         ]
         text = self.tokenizer.detokenize(written)
         in_source = set(document.extended_ids)
+        rest: set[str] | None = None  # hardly ever asked for
         tokens = []
         end = 0
         for id_, word, form, token, origin in zip(ids, words, written, sources, traced, strict=True):
             shown = surface(form)
             start = text.index(shown, end)
             end = start + len(shown)
-            is_supported = (
-                id_ in in_source or id_ < how["frequent_words"] or surface(word) in self._rest(document)
-            )
+            is_supported = id_ in in_source or id_ < how["frequent_words"]
+            if not is_supported:
+                rest = self._rest(document) if rest is None else rest
+                is_supported = surface(word) in rest
             name: OriginName = "generated" if is_supported else "unsupported"
             tokens.append(
                 _token(document, shown, word, start, "copied" if token is not None else name, origin, token)
