@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from precis.commands.init import init
 from precis.commands.recipe import recipe
 from precis.corpora.overrides import load_yaml, merge, save_yaml
-from precis.corpora.proposal import guess_columns
+from precis.corpora.proposal import guess_columns, propose
 from precis.errors import PrecisError
 from precis.params import load_params
 
@@ -111,6 +111,16 @@ def test_init_proposes_and_writes_what_works(project):
     assert (params.corpus.source, params.corpus.files.path) == ("files", "mine.csv")
     # 40 words a document; five a summary and its end
     assert (params.encode.source_max_length, params.encode.target_max_length) == (40, 6)
+
+
+def test_no_more_of_a_document_is_read_than_summaries_draw_on():
+    long = [f"filler{n}" for n in range(300)]
+    early = [{"document": " ".join(["alpha", *long[:28], "beta", *long]), "summary": "Alpha, beta."}] * 20
+    assert propose(early).source_max_length == 30  # beta is the 30th word
+    late = [{"document": " ".join([*long, "alpha"]), "summary": "Alpha!"}] * 20
+    assert propose(late).source_max_length == 310  # the 301st, in tens
+    strange = [{"document": " ".join(long[:100]), "summary": "Nothing of it."}] * 20
+    assert propose(strange).source_max_length == 100
 
 
 def test_columns_without_telling_names_are_told_by_their_lengths():

@@ -21,6 +21,7 @@ _NAMES = {
     "group": r"group|thread|thread_id|conversation|conversation_id|file|url|customer|customer_id|account",
     "time": r"time|timestamp|date|datetime|created|created_at|published|published_at|sent|sent_at",
 }
+_READ_SHARE = 0.95  # of what summaries take from documents, so much is to be within the words that are read
 _LONGEST_SUMMARY_SHARE = 0.7  # of the document: what is longer is no summary
 
 
@@ -51,16 +52,17 @@ def propose(rows: Sequence[Mapping[str, Any]]) -> Proposal:
     columns = guess_columns(rows)
     assert columns.summary is not None
     tokenizer = Tokenizer(lowercase=True)
-    documents = [tokenizer.words(str(row[columns.document])) for row in rows if row.get(columns.document)]
-    summaries = [tokenizer.words(str(row[columns.summary])) for row in rows if row.get(columns.summary)]
-    document, summary = _lengths(documents), _lengths(summaries)
+    documents, summaries = (
+        [tokenizer.words(str(row.get(name) or "")) for row in rows]
+        for name in (columns.document, columns.summary)
+    )
+    document, summary = (_lengths([words for words in texts if words]) for texts in (documents, summaries))
     distinct = len({word for words in [*documents, *summaries] for word in words})
     return Proposal(
         columns,
         document,
         summary,
-        # nine documents in ten as a whole, as far as training on a laptop allows
-        source_max_length=int(np.clip(_round_up(document.p95, 10), 20, 400)),
+        source_max_length=_source_max_length(documents, summaries, document.p95),
         target_max_length=summary.p99 + 1,
         vocabulary_size=int(
             np.clip(_round_up(distinct // 3, 1000), 1000, 8000 if len(rows) < 50_000 else 20_000)
@@ -129,6 +131,21 @@ def _lengths(texts: Sequence[Sequence[str]]) -> Lengths:
     sizes = np.array([len(words) for words in texts] or [0])
     median, p95, p99 = (int(np.percentile(sizes, share)) for share in (50, 95, 99))
     return Lengths(median, p95, p99, int(sizes.max()))
+
+
+def _source_max_length(
+    documents: Sequence[Sequence[str]], summaries: Sequence[Sequence[str]], most: int
+) -> int:
+    """So many words that most of what summaries say has been met by then: training takes as long as they are."""
+    places: list[int] = []
+    for document, summary in zip(documents, summaries, strict=True):
+        first: dict[str, int] = {}
+        for place, word in enumerate(document):
+            first.setdefault(word, place)
+        # punctuation is met at once everywhere
+        places += [first[word] for word in summary if word in first and any(map(str.isalnum, word))]
+    needed = int(np.percentile(places, 100 * _READ_SHARE)) + 1 if places else most
+    return int(np.clip(_round_up(min(needed, most), 10), 20, 400))
 
 
 def _round_up(number: int, step: int) -> int:
