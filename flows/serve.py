@@ -97,7 +97,7 @@ def serve(root: Path, port: int) -> int:
                     is_deployed = True
                     print(f"schedule: see http://127.0.0.1:{port}/deployments; Ctrl-C ends it", flush=True)
                 if not worker.is_alive():
-                    run_self("--close-lost-runs", root, environment)
+                    run_self("--tidy-up", root, environment)
                 worker.keep_alive(environment)
             time.sleep(0.5)
     finally:
@@ -143,32 +143,50 @@ def run_self(option: str, root: Path, environment: Mapping[str, str]) -> None:
     subprocess.run([sys.executable, __file__, option], cwd=root, env=dict(environment), check=False)
 
 
-def close_lost_runs() -> None:
-    """Close the runs that a killed worker had taken and not started.
+def tidy_up() -> None:
+    """Close what a dead worker leaves, and let one run catch up for all that were missed; no worker is alive now.
 
-    They send no heartbeat that could stop, and hold the one place of their deployment for ever. Only for the
-    time when no worker of the pool is alive.
+    A run that a killed worker had taken and not started sends no heartbeat that could stop, and would hold the one
+    place of its deployment for ever. Of the runs that a schedule had made for the time when nothing ran here, the
+    newest is left: it looks for all that is new.
     """
+    from datetime import UTC, datetime
+
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
         FlowRunFilter,
+        FlowRunFilterExpectedStartTime,
         FlowRunFilterState,
         FlowRunFilterStateType,
         WorkPoolFilter,
         WorkPoolFilterName,
     )
     from prefect.client.schemas.objects import StateType
-    from prefect.states import Crashed
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.states import Cancelled, Crashed
 
-    taken = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING, StateType.CANCELLING]))
+    def in_states(*types: StateType) -> FlowRunFilterState:
+        return FlowRunFilterState(type=FlowRunFilterStateType(any_=list(types)))
+
+    taken = FlowRunFilter(state=in_states(StateType.PENDING, StateType.CANCELLING))
+    due = FlowRunFilter(
+        state=in_states(StateType.SCHEDULED),
+        expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(tz=UTC)),  # type: ignore[arg-type]  # pydantic converts it
+    )
+    pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
     with get_client(sync_client=True) as client:
-        lost = client.read_flow_runs(
-            flow_run_filter=FlowRunFilter(state=taken),
-            work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL])),
-        )
-        for run in lost:
+        for run in client.read_flow_runs(flow_run_filter=taken, work_pool_filter=pool):
             client.set_flow_run_state(run.id, Crashed(message="its worker died before it began"), force=True)
             print(f"closed {run.name}: its worker died before it began", flush=True)
+        caught_up = set()
+        # at most 100 of a deployment: Prefect makes no more of them ahead
+        for run in client.read_flow_runs(
+            flow_run_filter=due, work_pool_filter=pool, sort=FlowRunSort.EXPECTED_START_TIME_DESC
+        ):
+            if run.auto_scheduled and run.deployment_id in caught_up:
+                message = "missed while nothing ran here; a later run catches up for it"
+                client.set_flow_run_state(run.id, Cancelled(message=message), force=True)
+            caught_up.add(run.deployment_id)
 
 
 def close_dead_runs() -> None:
@@ -210,13 +228,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--close-dead-runs", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--close-lost-runs", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--tidy-up", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.close_dead_runs:
         close_dead_runs()
         return 0
-    if arguments.close_lost_runs:
-        close_lost_runs()
+    if arguments.tidy_up:
+        tidy_up()
         return 0
     return serve(Path.cwd(), arguments.port)
 

@@ -1,6 +1,7 @@
 """A small DVC repository that a flow can run, and the flows on the path."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +61,11 @@ def server():
 
     with prefect_test_harness(server_startup_timeout=150):
         yield
+
+
+@pytest.fixture
+def unused_port():
+    """A port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]

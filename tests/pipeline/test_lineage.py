@@ -1,6 +1,8 @@
 """From a summary of the finished project back to its bytes, and what verify says when one of them changes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,103 @@ def test_a_summary_in_a_file_is_traced_by_the_run_it_names(finished_project, cha
     file = finished_project.folder / ".work" / "summary.json"
     file.write_text(json.dumps({"summary": "…", "model_version": "1", "run_id": chain["run"]}))
     assert "precis 1, a pointer model" in finished_project.run("precis", "trace", str(file)).stdout
+
+
+@pytest.fixture(scope="module")
+def letter(finished_project):
+    """A document that is in no corpus, and what the registered model answered."""
+    file = finished_project.folder / ".work" / "letter.txt"
+    file.write_text("Good morning, this is Zorblax. My order B77123 came today. The lamp is broken.\n")
+    done = finished_project.run(
+        "precis", "summarize", "--jsonl", "--model", "models:/precis@challenger", str(file)
+    )
+    return file, json.loads(done.stdout)
+
+
+def saved_trace(project, summary_id):
+    return project.json(f".work/traces/{summary_id}.json")
+
+
+def test_the_id_of_an_answer_leads_to_the_version_and_with_its_document_to_the_summary(
+    finished_project, chain, letter
+):
+    file, answer = letter
+    told = finished_project.run("precis", "trace", answer["summary_id"]).stdout
+    assert "summary     not kept" in told
+    assert "document    not in the corpus" in told
+    trace = saved_trace(finished_project, answer["summary_id"])
+    for key in ("version", "run", "git_commit", "fingerprint", "stages", "rows"):
+        assert trace[key] == chain[key]
+    assert str(trace["version"]["number"]) == answer["model_version"]
+    told = finished_project.run("precis", "trace", answer["summary_id"], "--text", str(file)).stdout
+    assert repr(answer["summary"]) in told
+    assert "the version gives the same summary again" in told
+
+
+def test_an_answer_in_a_file_is_traced_and_a_changed_one_is_not(finished_project, letter):
+    _, answer = letter
+    file = finished_project.folder / ".work" / "answer.json"
+    file.write_text(json.dumps({"predictions": [answer]}))
+    assert repr(answer["summary"]) in finished_project.run("precis", "trace", str(file)).stdout
+    file.write_text(json.dumps({**answer, "summary": answer["summary"] + "!"}))
+    refused = finished_project.run("precis", "trace", str(file), check=False)
+    assert refused.returncode == 1
+    assert "it was changed since" in refused.stderr
+
+
+def test_an_answer_about_another_document_is_told_so(finished_project, letter):
+    file, answer = letter
+    other = file.with_name("other.txt")
+    other.write_text(file.read_text().replace("B77123", "B77124"))
+    refused = finished_project.run("precis", "trace", answer["summary_id"], "--text", str(other), check=False)
+    assert refused.returncode == 1
+    assert "is not the document that sum-" in refused.stderr
+
+
+def test_the_served_model_gives_ids_that_lead_to_the_row_of_the_corpus(finished_project, chain):
+    row = chain["document"]["row"]
+    code = (
+        "import json, sys, mlflow\n"
+        "model = mlflow.pyfunc.load_model('models:/precis@challenger')\n"
+        "print(json.dumps(model.predict([sys.argv[1]], params={'provenance': True})))\n"
+    )
+    environment = {
+        **finished_project.environment,
+        "MLFLOW_TRACKING_URI": f"sqlite:///{finished_project.folder / 'mlflow.db'}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", code, row["document"]], env=environment, capture_output=True, text=True
+    )
+    (answer,) = json.loads(done.stdout.splitlines()[-1])
+    told = finished_project.run("precis", "trace", answer["summary_id"]).stdout
+    assert f"row         {row['id']} of {row['split']}" in told
+    assert repr(answer["summary"]) in told
+
+
+def test_an_id_of_no_model_here_is_one_message(finished_project):
+    refused = finished_project.run(
+        "precis", "trace", f"sum-{'0' * 12}-{'0' * 16}-{'0' * 8}-{'0' * 8}", check=False
+    )
+    assert refused.returncode == 1
+    assert "no version of precis has, and no model in models/" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_trace_shows_the_rows_of_its_version_after_the_corpus_has_changed(finished_project, chain):
+    """Out of DVC's cache: the working copy has other rows by now."""
+    raw = finished_project.folder / "data/raw"
+    for path in raw.glob("*.parquet"):
+        path.rename(path.with_suffix(".away"))
+    try:
+        told = finished_project.run(
+            "precis", "trace", "1", "--document", chain["document"]["row"]["id"]
+        ).stdout
+    finally:
+        for path in raw.glob("*.away"):
+            path.rename(path.with_suffix(".parquet"))
+    for split, number in chain["rows"].items():
+        assert f"{number:,} {split}" in told
+    assert repr(chain["document"]["summary"]) in told
 
 
 def test_all_links_hold(finished_project):
@@ -90,7 +189,8 @@ def write(path: Path, content: bytes) -> None:
 
 def first_broken_link(project) -> str:
     """What verify names; in this process, as starting one for each file would take minutes."""
-    from precis.registry.lineage import resolve, verify
+    from precis.registry.lineage import verify
+    from precis.registry.resolve import resolve
     from precis.training import tracking
 
     client = tracking.configure()

@@ -20,7 +20,8 @@ from precis.params import load_params
 
 def reproduce(
     uri: Annotated[
-        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, or a summary's file")
+        str,
+        typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, a summary's id, or its file"),
     ],
     keep: Annotated[bool, typer.Option(help="leave the scratch folder for a look")] = False,
 ) -> None:
@@ -28,7 +29,8 @@ def reproduce(
 
     Exit code 0: byte-equal. 1: not, or not possible; the message says which.
     """
-    from precis.registry.lineage import has_changes, read_lineage, resolve
+    from precis.registry.lineage import has_changes, read_lineage
+    from precis.registry.resolve import resolve
     from precis.training.tracking import configure
 
     version = resolve(configure(), uri, load_params().registry.name)

@@ -68,13 +68,18 @@ def _load(model: str) -> Summarizer:
     from precis.serving.summarizer import Summarizer
 
     if not model.startswith("models:/"):
-        return Summarizer.load(model)
+        from precis.registry.manifest import combined_digest, digests_of
+
+        return Summarizer.load(model, digest=combined_digest(digests_of(model)))
     from precis.registry.packaging import unpacked
+    from precis.registry.resolve import resolve
     from precis.training.tracking import configure
 
-    configure()
-    with unpacked(model) as directory:
-        return Summarizer.load(directory)
+    version = resolve(configure(), model, "precis")
+    with unpacked(version.uri, digest=version.digest) as directory:
+        return Summarizer.load(
+            directory, run_id=version.run_id, model_version=str(version.number), digest=version.digest
+        )
 
 
 def _write(

@@ -12,11 +12,13 @@ from precis.params import load_params
 
 def verify(
     uri: Annotated[
-        str, typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, or a summary's file")
+        str,
+        typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, a summary's id, or its file"),
     ],
 ) -> None:
     """Check every link from a model to its data that can be recomputed here; exit 1 at the first that fails."""
-    from precis.registry.lineage import resolve, verify
+    from precis.registry.lineage import verify
+    from precis.registry.resolve import resolve
     from precis.training.tracking import configure
 
     client = configure()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -31,7 +30,7 @@ from precis.registry.dvc_lock import (
 )
 from precis.registry.manifest import file_digest
 from precis.registry.packaging import unpacked
-from precis.registry.versions import Version, all_versions, find_alias, get_version
+from precis.registry.versions import Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -96,61 +95,6 @@ def seal(client: MlflowClient, model_uri: str, lineage: dict[str, Any]) -> str:
         path.write_text(text, encoding="utf-8")
         client.log_model_artifact(model_uri.removeprefix("models:/"), str(path))
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def resolve(client: MlflowClient, uri: str, name: str) -> Version:
-    """The version that a person means.
-
-    Args:
-        client: of the registry.
-        uri: models:/NAME@ALIAS, models:/NAME/NUMBER, NUMBER, ALIAS, runs:/ID, a run's id, or a file with a
-            summary as the service or `precis summarize` gives it.
-        name: of the registered model, where `uri` does not say.
-    """
-    if match := re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", uri):
-        name, alias, number = match.groups()
-        if number is not None:
-            return get_version(client, name, int(number))
-        return _of_alias(client, name, alias)
-    if uri.isdigit():
-        return get_version(client, name, int(uri))
-    if match := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})(?:/.*)?", uri):
-        return _of_run(client, name, match[1])
-    if Path(uri).is_file():
-        return _of_summary(client, name, Path(uri))
-    return _of_alias(client, name, uri.removeprefix("@"))
-
-
-def _of_alias(client: MlflowClient, name: str, alias: str) -> Version:
-    version = find_alias(client, name, alias)
-    if version is None:
-        raise PrecisError(
-            f"nothing is called {name}@{alias}: expected models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID or a "
-            "file with a summary"
-        )
-    return version
-
-
-def _of_run(client: MlflowClient, name: str, run_id: str) -> Version:
-    found = [version for version in all_versions(client, name) if version.run_id == run_id]
-    if not found:
-        raise PrecisError(
-            f"no version of {name} was made from run {run_id}: only registered models can be traced"
-        )
-    return found[-1]
-
-
-def _of_summary(client: MlflowClient, name: str, path: Path) -> Version:
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
-        number, run_id = summary.get("model_version"), summary.get("run_id")
-    except (OSError, ValueError, IndexError, AttributeError) as error:
-        raise PrecisError(f"{path} is no summary in JSON ({error})") from error
-    if number is not None:
-        return get_version(client, name, int(number))
-    if run_id is not None:
-        return _of_run(client, name, str(run_id))
-    raise PrecisError(f"{path} does not say which model wrote it: expected model_version or run_id in it")
 
 
 def read_lineage(version: Version) -> tuple[dict[str, Any], str]:
@@ -394,28 +338,3 @@ def _environment(lineage: dict[str, Any], root: Path) -> Link:
     return Link(
         "environment", "unchecked", "constraints.txt has changed since: other packages may be installed"
     )
-
-
-def rows_of(lineage: dict[str, Any], root: Path) -> dict[str, int]:
-    """Rows of each split that the model came from, where the working copy has them in that state."""
-    import pyarrow.parquet as pq
-
-    download = next((stage for stage in lineage["stages"] if stage["name"] == "download"), None)
-    if download is None:
-        return {}
-    return {
-        path.stem: int(pq.read_metadata(path).num_rows)
-        for out in download["outs"]
-        for path in sorted((root / out).glob("*.parquet"))
-    }
-
-
-def row_of(document_id: str, root: Path) -> dict[str, Any] | None:
-    """A row of the raw corpus by its id, with its split; None if there is none."""
-    import pyarrow.parquet as pq
-
-    for path in sorted((root / "data/raw").glob("*.parquet")):
-        found = pq.read_table(path, filters=[("id", "==", document_id)]).to_pylist()
-        if found:
-            return {"split": path.stem, **found[0]}
-    return None

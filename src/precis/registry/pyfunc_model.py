@@ -21,8 +21,7 @@ class SummarizerModel(PythonModel):
     def load_context(self, context: PythonModelContext) -> None:
         """Load the weights and words that lie beside this file, once every byte is checked."""
         directory = context.artifacts["model"]
-        check_manifest(directory)
-        self._summarizer = Summarizer.load(directory)
+        self._summarizer = Summarizer.load(directory, digest=check_manifest(directory))
 
     # no type of what comes out, since it depends on the parameters: MLflow would warn of any other way to say so
     def predict(  # type: ignore[no-untyped-def, override]

@@ -23,6 +23,7 @@ from precis.errors import PrecisError
 from precis.models.base import SummarizationModel
 from precis.models.source import Source
 from precis.models.storage import load_model
+from precis.serving.answer_id import AnswerId
 from precis.serving.batch_decoder import (
     BatchDecoder,
     EightBits,
@@ -92,6 +93,7 @@ class Summarizer:
         decoding: what `summarize` uses unless told otherwise: see `params.yaml: decoding`.
         run_id: the training run, where known.
         model_version: the version in the registry, where known.
+        digest: of the model's files; with it every summary gets an id.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Summarizer:
         decoding: Mapping[str, Any],
         run_id: str | None = None,
         model_version: str | None = None,
+        digest: str | None = None,
     ) -> None:
         assert not shared or len(source_vocabulary) == len(target_vocabulary)
         self.model = model
@@ -116,6 +119,7 @@ class Summarizer:
         self.decoding = dict(decoding)
         self.run_id = run_id
         self.model_version = model_version
+        self.digest = digest
         self._eight_bits: EightBits | None = None
 
     @classmethod
@@ -125,6 +129,7 @@ class Summarizer:
         *,
         run_id: str | None = None,
         model_version: str | None = None,
+        digest: str | None = None,
     ) -> Self:
         """Load a model directory, such as models/pointer.
 
@@ -132,6 +137,7 @@ class Summarizer:
             directory: model.safetensors, model.json, text.json, and the vocabulary files.
             run_id: the training run; where it is not given, what run.json says.
             model_version: the version in the registry, where known.
+            digest: of the files, as `precis.registry.manifest` makes it; with it every summary gets an id.
 
         Raises:
             PrecisError: a file is missing or is not what it should be.
@@ -152,7 +158,15 @@ class Summarizer:
             run_id = _read_json(directory / RUN_FILE).get("run_id")
         # a model that was packaged knows how it was evaluated; before, the caller says how to decode
         text.setdefault("decoding", {})
-        return cls(load_model(directory), source, target, **text, run_id=run_id, model_version=model_version)
+        return cls(
+            load_model(directory),
+            source,
+            target,
+            **text,
+            run_id=run_id,
+            model_version=model_version,
+            digest=digest,
+        )
 
     def summarize(
         self,
@@ -197,7 +211,9 @@ class Summarizer:
             if was_training:
                 self.model.train()
         return [
-            self._with_alternatives(document, []) if summary is None else summary
+            self._with_id(
+                document, self._with_alternatives(document, []) if summary is None else summary, how
+            )
             for document, summary in zip(documents, summaries, strict=True)
         ]
 
@@ -425,6 +441,12 @@ class Summarizer:
         if len(written) == 1:
             return written[0]
         return replace(written[0], alternatives=tuple(written[1:]))
+
+    def _with_id(self, document: _Document, summary: Summary, how: Mapping[str, Any]) -> Summary:
+        if self.digest is None:
+            return summary
+        answer = AnswerId.of(self.digest, document.text, summary.text, how)
+        return replace(summary, summary_id=str(answer))
 
 
 def _sampling_settings(how: Mapping[str, Any]) -> SamplingSettings:

@@ -83,6 +83,8 @@ class Summary:
         num_source_words: words of the document that the model read.
         run_id: the training run of the model, where known.
         model_version: the version in the registry, where known.
+        summary_id: what `precis trace` finds the version and the document by; None where the model's files have
+            no digest.
         alternatives: the next best summaries, when more than one was asked for.
         attention: the attention of each word over the words that the model read, when asked for.
     """
@@ -94,6 +96,7 @@ class Summary:
     num_source_words: int
     run_id: str | None = None
     model_version: str | None = None
+    summary_id: str | None = None
     alternatives: tuple[Summary, ...] = ()
     attention: tuple[tuple[float, ...], ...] | None = None
 
@@ -110,7 +113,8 @@ class Summary:
             "log_prob": round(self.log_prob, 6),
             "tokens": [token.as_dict() for token in self.tokens],
         }
-        for name, value in (("run_id", self.run_id), ("model_version", self.model_version)):
+        for name in ("run_id", "model_version", "summary_id"):
+            value = getattr(self, name)
             if value is not None:
                 values[name] = value
         if self.alternatives:
