@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
-INTERVAL, AWAY = 4, 40  # seconds
+INTERVAL, AWAY = 10, 60  # seconds
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
@@ -25,15 +25,18 @@ def served(repository, tmp_path, unused_port):
     yaml = YAML()
     deployments = yaml.load((ROOT / "prefect.yaml").read_text())
     reproduce = next(one for one in deployments["deployments"] if one["name"] == "reproduce")
-    reproduce["schedules"] = [{"interval": INTERVAL}]
+    retrain = next(one for one in deployments["deployments"] if one["name"] == "retrain")
+    reproduce |= {"schedules": [{"interval": INTERVAL}], "concurrency_limit": retrain["concurrency_limit"]}
     deployments["deployments"] = [reproduce]
     yaml.dump(deployments, repository / "prefect.yaml")
-    started = []
+    started, log = [], tmp_path / "services.log"
 
     def start():
         process = subprocess.Popen(
             [sys.executable, "flows/serve.py", "--port", str(unused_port)],
             cwd=repository,
+            stdout=log.open("ab"),
+            stderr=subprocess.STDOUT,
             env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""},
         )
         started.append(process)
@@ -83,7 +86,7 @@ def test_one_run_catches_up_for_all_that_were_missed(served, ask):
     time.sleep(AWAY)
     back = datetime.now(tz=UTC)
     served()
-    wait_for(lambda: completed(ask, back))
+    wait_for(lambda: completed(ask, back), 150)
     missed = ask(expected_start_time={"after_": away.isoformat(), "before_": back.isoformat()})
     assert len(missed) >= (AWAY - INTERVAL) // INTERVAL - 2
     ran = [run for run in missed if run["state_type"] != "CANCELLED"]
