@@ -123,14 +123,26 @@ def test_a_search_that_is_asked_to_stop_leaves_no_process_behind(tmp_path):
 
 
 @pytest.mark.slow
-def test_what_learns_nothing_is_stopped_early(tmp_path):
+def test_what_lags_behind_is_stopped_early(tmp_path):
     folder = Folder(tmp_path, {"train": {"max_epochs": 6}})
-    code, out, err = folder.search("train: {learning_rate: [0.01, 1.0e-6]}\n", "--trials", "9")
+    space = "train: {learning_rate: {low: 1.0e-6, high: 0.02, log: true}}\n"
+    code, out, err = folder.search(space, "--trials", "9")
     assert code == 0, out + err
     trials = folder.trials()
-    assert trials[0][1] == "complete" and float(trials[0][4]) == 0.01
+    assert len(trials) == 9 and trials[0][1] == "complete"
     stopped = [trial for trial in trials if trial[1] == "stopped early"]
-    assert stopped and all(float(trial[4]) == 1e-6 for trial in stopped)
+    assert stopped and all(trial[2:4] == ["", ""] for trial in stopped)
+    # what learns next to nothing in its few updates is no longer waited for
+    assert max(float(trial[4]) for trial in stopped) < float(trials[0][4])
+    assert f"trial {stopped[0][0]}: stopped, its validation loss" in err
+
+
+@pytest.mark.slow
+def test_a_small_space_is_searched_once(tmp_path):
+    folder = Folder(tmp_path, {"train": {"max_epochs": 1}})
+    code, out, err = folder.search("model: {dropout: [0.0, 0.5]}\n", "--trials", "5")
+    assert code == 0, out + err
+    assert sorted(trial[4] for trial in folder.trials()) == ["0", "0.5"]
 
 
 def test_the_time_is_kept_and_what_was_begun_is_not_lost(tmp_path):

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 _FOLDER = "folder"  # user attribute of a trial: where it runs, also after an interruption
 _FAILURES = 3  # trials in a row that may fail before it is the search that is wrong
+_DRAWS = 50  # of values that were tried before, after which a small space is taken to be searched
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 _STARTUP = 3  # trials that are never stopped early: what the others are compared with
 # a word that a model cannot write is in no validation loss: without a price for it, the smallest vocabulary won
 _UNREACHABLE_NLL = 11.5  # nats: as improbable as one of 100,000 words
@@ -88,7 +90,10 @@ class Search:
                 if time.monotonic() >= deadline:
                     log.info("the time is over: the same command goes on with it")
                     break
-                trial = study.ask(self.space)
+                trial = self._new_values(study)
+                if trial is None:
+                    log.info("all values have been tried that were drawn %d times in a row", _DRAWS)
+                    break
                 error = self._run_trial(study, trial, deadline, record)
                 failures = failures + 1 if error else 0
                 if error and failures == _FAILURES:
@@ -104,6 +109,16 @@ class Search:
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP),
             load_if_exists=True,
         )
+
+    def _new_values(self, study: optuna.Study) -> Trial | None:
+        """A trial of values that were not tried before: equal trainings give equal models."""
+        tried = [trial.params for trial in study.get_trials(states=_ENDED)]
+        for _ in range(_DRAWS):
+            trial = study.ask(self.space)
+            if trial.params not in tried:
+                return trial
+            study.tell(trial, state=TrialState.FAIL)
+        return None
 
     def _take_up(self, study: optuna.Study) -> None:
         """Have a trial that was cut off tried again, in its folder: training goes on from its checkpoint."""
@@ -244,7 +259,7 @@ def best_recipe(study: optuna.Study) -> dict[str, Any]:
 
 def trial_rows(study: optuna.Study, names: Mapping[str, Any]) -> list[list[str]]:
     """A row of text for each trial that came to an end, the best first: number, end, scores, values."""
-    ended = [trial for trial in study.get_trials() if trial.state in (TrialState.COMPLETE, TrialState.PRUNED)]
+    ended = [trial for trial in study.get_trials() if trial.state in _ENDED]
     ended.sort(key=lambda trial: -(trial.value or 0.0))
     rows = []
     for trial in ended:
@@ -261,7 +276,7 @@ def _sampler(seed: int) -> optuna.samplers.BaseSampler:
 
 
 def _finished(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
+    return len(study.get_trials(deepcopy=False, states=_ENDED))
 
 
 def _folder_of(trial: FrozenTrial) -> str:
