@@ -13,6 +13,7 @@ DEFAULTS = {
     "max_length": None,
     "jsonl": False,
     "provenance": False,
+    "settings": None,
     "column": "document",
     "threads": 1,
 }
@@ -46,3 +47,39 @@ def test_standard_input_is_one_text(model, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO(DOCUMENTS[0]))
     summarize(None, model=model, **{**DEFAULTS, "beam": 1})
     assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_settings_are_changed_one_by_one_and_alternatives_come_as_json(model, capsys, monkeypatch, tmp_path):
+    (tmp_path / "a.txt").write_text(DOCUMENTS[0])
+    how = {"model": model, **DEFAULTS}
+    summarize([str(tmp_path)], **{**how, "settings": ["n_best=3", "length_penalty=none"]})
+    best = json.loads(capsys.readouterr().out)
+    assert len(best["alternatives"]) == 2 and "tokens" not in best["alternatives"][0]
+    drawn = []
+    for seed in ("7", "7", "8"):
+        settings = ["samples=4", "temperature=1.5", "top_k=30", "top_p=0.95", f"seed={seed}"]
+        summarize([str(tmp_path)], **{**how, "settings": settings})
+        drawn.append(capsys.readouterr().out)
+    assert drawn[0] == drawn[1] != drawn[2]
+    words = best["summary"].split()
+    summarize(
+        [str(tmp_path)], **{**how, "settings": [f"banned_words={words[0].lower()},{words[-1].lower()}"]}
+    )
+    assert not {words[0].lower(), words[-1].lower()} & set(capsys.readouterr().out.lower().split())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["n_bast=3"], "--set n_bast=3: expected NAME=VALUE, NAME one of banned_words, beam_size"),
+        (["n_best"], "--set n_best: expected NAME=VALUE"),
+        (["beam_size=few"], "beam_size: expected a whole number from 1, found 'few'"),
+        (["int8=maybe", "length_penalty=long"], "int8: expected true or false.*\n.*none or average or wu"),
+        (["top_p=2", "samples=2"], "top_p 2"),
+        (["temperature=0", "samples=2"], "temperature 0"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_told(model, tmp_path, settings, message):
+    (tmp_path / "a.txt").write_text(DOCUMENTS[0])
+    with pytest.raises(PrecisError, match=message):
+        summarize([str(tmp_path)], **{**DEFAULTS, "model": model, "settings": settings})

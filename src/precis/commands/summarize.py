@@ -38,18 +38,31 @@ def summarize(
     provenance: Annotated[
         bool, typer.Option("--provenance", help="Write where every word came from; implies --jsonl.")
     ] = False,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="Change a decoding parameter, as NAME=VALUE; again for each: for instance n_best=3, or samples=3 "
+            "with temperature, top_k, top_p and seed, which draw at random.",
+        ),
+    ] = None,
     column: Annotated[str, typer.Option(help="Where JSON Lines have the text.")] = "document",
     threads: Annotated[int, typer.Option(help="Threads of the model; 0: as many as there are cores.")] = 0,
 ) -> None:
     """Summarize text files, folders, JSON Lines or standard input, one summary a line."""
     import torch
 
+    from precis.serving.settings import read_values
+
     if threads:
         torch.set_num_threads(threads)
     summarizer = _load(model)
     changes = {"beam_size": beam, "min_length": min_length, "max_length": max_length}
     decoding = {name: value for name, value in changes.items() if value is not None}
-    writes_json = jsonl or provenance
+    decoding |= read_values(settings or [])
+    # alternatives have no place in one line of text
+    has_alternatives = max(decoding.get("n_best", 1), decoding.get("samples", 1)) > 1
+    writes_json = jsonl or provenance or has_alternatives
     unreadable: list[str] = []
     window: list[tuple[dict[str, Any], str]] = []
     for item in _texts(inputs or [STANDARD_INPUT], jsonl, column, unreadable):
@@ -104,7 +117,8 @@ def _write(
 def _fields(summary: Summary, *, provenance: bool) -> dict[str, Any]:
     values = summary.as_dict()
     if not provenance:
-        del values["tokens"]
+        for one in (values, *values.get("alternatives", [])):
+            del one["tokens"]
     return values
 
 

@@ -31,6 +31,7 @@ from precis.serving.batch_decoder import (
     output_owner,
     pack_output,
 )
+from precis.serving.settings import check_values
 from precis.serving.summary import Attended, OriginName, Summary, SummaryToken
 from precis.text.source_oovs import extend_source, words_of
 from precis.text.tokenizer import JOINER, Token, Tokenizer, surface, with_surface
@@ -276,6 +277,7 @@ class Summarizer:
             raise PrecisError(
                 f"there is no decoding parameter {', '.join(sorted(unknown))}: there are {known}"
             )
+        check_values(changes)
         how = {**self.decoding, **changes}
         missing = DECODING_KEYS - how.keys()
         if missing:
