@@ -4,10 +4,13 @@
 
 Beam 4, sources of at most 200 words, a vocabulary of 20,000, hidden size 256, copying, random weights. Two
 ways: every hypothesis forced to 16 steps, and every document ending after as many words as its reference has, which
-lets finished documents leave the batch on both sides. Sides are processes of their own that take turns on the
-same documents; figures are medians over the rounds. With one thread the clock is CPU time; with more it is wall time,
-and the machine should be idle. NAME@SIZE is a side with batches of that size: OpenNMT-py is tried with several, and
-its best counts.
+lets finished documents leave the batch on both sides. Sides take turns on the same documents; figures are medians
+over the rounds. With one thread the clock is CPU time. With more it is wall time, the machine should be idle, and
+precis works as `evaluate` does, with as many processes of one thread each; the others with so many threads.
+
+NAME@SIZE is a side with batches of that size: OpenNMT-py is tried with several, and its best counts. It gets the
+documents in the order of the corpus, as `onmt_translate` reads them; `opennmt+sorted` gets them by length, as precis
+sorts them for itself.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import os
 import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,42 +29,62 @@ from speed_data import Sizes, make_workload, read_pairs, synthetic_pairs
 from train_speed import WORK, opennmt_python
 
 HERE = Path(__file__).resolve().parent
-SIDES = "precis@64,precis+int8@64,precis+shortlist@64,opennmt@16,opennmt@32,opennmt@64,port"
+SIDES = "precis@64,precis+int8@128,precis+shortlist@64,precis+shortlist+int8@128,"
+    "opennmt@16,opennmt@32,opennmt@64,opennmt+sorted@32,port"
 FORCED_LIMIT_FLOPS = 4 * 16 * 2 * 256 * 20_000  # a document's share of the vocabulary product: beams x steps
 
 
 class Side:
-    """A process that summarizes when it is told to."""
+    """One or more processes that summarize when they are told to."""
 
     def __init__(self, name: str, workload: Path, threads: int) -> None:
         python = opennmt_python() if name.startswith("opennmt") else Path(sys.executable)
+        parts = threads if name.startswith("precis") else 1
+        threads = threads // parts
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
         self.name = name
-        self.turns: dict[bool, list[dict[str, Any]]] = {True: [], False: []}
+        self.turns: dict[bool, list[dict[str, float]]] = {True: [], False: []}
         self.log = WORK / f"decode-{name.replace('@', '-')}.log"
-        self.process = subprocess.Popen(
-            [python, "-W", "ignore", HERE / "decode_worker.py", workload, name, str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log.open("w"), text=True, env=environment,
-        )  # fmt: skip
-        self._answer()
+        command = [python, "-W", "ignore", HERE / "decode_worker.py", workload, name, str(threads)]
+        self.processes = [
+            subprocess.Popen(
+                [*command, str(part), str(parts)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self.log.open("w"),
+                text=True,
+                env=environment,
+            )  # fmt: skip
+            for part in range(parts)
+        ]
+        self._answers()
 
-    def run(self, *, forced: bool) -> dict[str, Any]:
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps({"forced": forced}) + "\n")
-        self.process.stdin.flush()
-        return self._answer()
+    def run(self, *, forced: bool) -> dict[str, float]:
+        """Documents, CPU seconds of all processes, and wall seconds until the last is done."""
+        start = time.perf_counter()
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({"forced": forced}) + "\n")
+            process.stdin.flush()
+        answers = self._answers()
+        total = {name: sum(answer[name] for answer in answers) for name in ("documents", "cpu")}
+        return {**total, "wall": time.perf_counter() - start}
 
     def stop(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.process.wait()
+        for process in self.processes:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
 
-    def _answer(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} ended early; see {self.log}")
-        return json.loads(line)
+    def _answers(self) -> list[dict[str, Any]]:
+        answers = []
+        for process in self.processes:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(f"{self.name} ended early; see {self.log}")
+            answers.append(json.loads(line))
+        return answers
 
 
 def main() -> None:
@@ -68,7 +92,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--corpus", type=Path, help="JSON Lines; without: drawn by chance")
-    parser.add_argument("--documents", type=int, default=128)
+    parser.add_argument("--documents", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--sides", default=SIDES)

@@ -1,6 +1,6 @@
 """One side of the comparison of decoding speeds: a process that summarizes each time it is asked to.
 
-python decode_worker.py WORKLOAD SIDE THREADS, then a line of JSON on standard input for each turn,
+python decode_worker.py WORKLOAD SIDE THREADS PART PARTS, then a line of JSON on standard input for each turn,
 {"forced": true or false}, and one on standard output for each answer. Weights are random: only the time counts.
 """
 
@@ -23,16 +23,27 @@ from torch import Tensor
 
 BEAMS = 4
 STEPS = 16  # the end included
+SUMMARY_WORDS = 7178  # of AESLC's vocabulary of 20,000, so many are in a training subject: the shortlist
 PORT_DOCUMENTS = 8  # of a turn of the port: one at a time takes long
 Turn = Callable[[bool], int]
 
 
-def cut(workload: Workload, size: int) -> Workload:
-    """The same rows in batches of at most `size`."""
-    batches = [
-        batch[start : start + size] for batch in workload.batches for start in range(0, len(batch), size)
-    ]
-    return dataclasses.replace(workload, batches=batches)
+def cut(
+    workload: Workload, size: int, *, by_length: bool = False, part: tuple[int, int] = (0, 1)
+) -> Workload:
+    """The same rows in batches of at most `size`.
+
+    Args:
+        workload: the rows.
+        size: of a batch.
+        by_length: sort the rows by the length of the source first, the longest first.
+        part: (i, n) takes each n-th batch, from the i-th.
+    """
+    rows = [pair for batch in workload.batches for pair in batch]
+    if by_length:
+        rows.sort(key=lambda pair: -len(pair[0]))
+    batches = [rows[start : start + size] for start in range(0, len(rows), size)]
+    return dataclasses.replace(workload, batches=batches[part[0] :: part[1]])
 
 
 def target_lengths(batch: list[Any]) -> Tensor:
@@ -40,16 +51,16 @@ def target_lengths(batch: list[Any]) -> Tensor:
     return torch.tensor([min(len(target), STEPS - 1) for _, target in batch])
 
 
-def precis_side(workload: Workload, side: str) -> Turn:
+def precis_side(workload: Workload, flags: frozenset[str]) -> Turn:
     from precis.decoding.beam_search import BeamSettings, beam_search
     from precis.decoding.step import SpecialIds
     from precis.models.source import Source
-    from precis.serving.batch_decoder import BatchDecoder, Shortlist, pack_output
+    from precis.serving.batch_decoder import BatchDecoder, output_matrix
 
-    _, *flags = side.split("+")
     model = _part(precis_step(workload, "precis:general+copy"), "model").eval()
-    eight_bits = pack_output(model) if "int8" in flags else None
     size = workload.sizes.vocabulary
+    listed = torch.arange(4 + SUMMARY_WORDS) if "shortlist" in flags else None
+    output = output_matrix(model, listed, int8="int8" in flags)
     special = SpecialIds(pad=PAD, unk=UNK, bos=2, eos=EOS)
     sources = [
         (
@@ -75,31 +86,38 @@ def precis_side(workload: Workload, side: str) -> Turn:
             number = state["words"]
             step = super().step(memory, {k: v for k, v in state.items() if k != "words"}, previous_ids)
             ends = (number >= memory["target_lengths"].unsqueeze(1)).unsqueeze(2)
-            log_probs = step.vocab_log_probs
-            kept = log_probs[:, :, EOS : EOS + 1].masked_fill(~ends, -torch.inf)
-            log_probs.masked_fill_(ends, -torch.inf)
-            log_probs[:, :, EOS : EOS + 1] = kept.masked_fill(ends, 0.0)
             return dataclasses.replace(
                 step,
+                vocab_log_probs=Ending(step.vocab_log_probs, ends),
                 p_gen_logit=step.p_gen_logit.masked_fill(ends, 50.0),
                 state={**step.state, "words": number + 1},
             )
+
+    class Ending:
+        """Scores with the end alone where `ends`, (B, K, 1), and without it elsewhere."""
+
+        def __init__(self, scores, ends):
+            self.scores, self.ends, self.vocabulary_size = scores, ends, scores.vocabulary_size
+
+        def of(self, ids):
+            is_end = (ids == EOS).unsqueeze(1)
+            log_probs = self.scores.of(ids).masked_fill(is_end != self.ends, -torch.inf)
+            return log_probs.masked_fill(is_end & self.ends, 0.0)
+
+        def best(self, count):
+            log_probs, ids = self.scores.best(count)
+            return log_probs.masked_fill(self.ends | (ids == EOS), -torch.inf), ids
 
     def turn(forced: bool) -> int:
         settings = BeamSettings(beam_size=BEAMS, min_length=STEPS - 1 if forced else 0, max_length=STEPS - 1)
         number = 0
         for source, lengths in sources:
             with torch.inference_mode():
-                extended_ids, shortlist = source.extended_ids, None
-                if "shortlist" in flags:
-                    shortlist = Shortlist.of_batch(extended_ids, size, 4000)
-                    extended_ids = shortlist.places(extended_ids)
-                kind = BatchDecoder if forced else EndsLikeReferences
-                decoder = kind(model, shortlist, eight_bits)
+                decoder = (BatchDecoder if forced else EndsLikeReferences)(model, output)
                 memory = decoder.encode(source)
                 if not forced:
                     memory = {**memory, "target_lengths": lengths}
-                found = beam_search(decoder, memory, extended_ids, settings, special)
+                found = beam_search(decoder, memory, source.extended_ids, settings, special)
             expected = torch.full_like(lengths, STEPS - 1) if forced else lengths
             assert [len(best[0].ids) for best in found] == expected.tolist()
             number += len(lengths)
@@ -108,7 +126,7 @@ def precis_side(workload: Workload, side: str) -> Turn:
     return turn
 
 
-def opennmt_side(workload: Workload, side: str) -> Turn:
+def opennmt_side(workload: Workload, flags: frozenset[str]) -> Turn:
     for missing in ("spacy", "fasttext"):  # imported at its start, not used here
         sys.modules[missing] = ModuleType(missing)
     import onmt.inputters.inputter as inputter
@@ -166,8 +184,11 @@ def opennmt_side(workload: Workload, side: str) -> Turn:
     return turn
 
 
-def port_side(workload: Workload, side: str) -> Turn:
-    """Beam search as See et al.'s code does it: one document at a time, hypotheses as Python objects."""
+def port_side(workload: Workload, flags: frozenset[str]) -> Turn:
+    """Beam search as See et al.'s code does it: one document at a time, hypotheses as Python objects.
+
+    Their batch is the document as many times as there are beams, for the encoder and for the first step, too.
+    """
     model = _part(port_step(cut(workload, 1), "port"), "model").eval()
     size = workload.sizes.vocabulary
     rows = tensors(cut(workload, 1))
@@ -186,15 +207,15 @@ def port_side(workload: Workload, side: str) -> Turn:
 
 
 def _search_one(model: Any, row: dict[str, Tensor], num_steps: int, size: int) -> list[int]:
-    states, (h, c) = model.encoder(model.embedding(row["source_ids"]))
+    states, (h, c) = model.encoder(model.embedding(row["source_ids"].expand(BEAMS, -1)))
     features = model.w_h(states)
-    h = torch.relu(model.reduce_h(h.transpose(0, 1).reshape(1, -1)))
-    c = torch.relu(model.reduce_c(c.transpose(0, 1).reshape(1, -1)))
+    h = torch.relu(model.reduce_h(h.transpose(0, 1).reshape(BEAMS, -1)))
+    c = torch.relu(model.reduce_c(c.transpose(0, 1).reshape(BEAMS, -1)))
     extended = row["extended_ids"]
     num_oovs = max(0, int(extended.max()) - size + 1)
     start = {"ids": [2], "score": 0.0, "h": h[0], "c": c[0], "context": states.new_zeros(states.shape[2])}
-    hypotheses = [start]
-    for _ in range(num_steps):
+    hypotheses = [start] * BEAMS
+    for step in range(num_steps):
         last = torch.tensor([one["ids"][-1] if one["ids"][-1] < size else UNK for one in hypotheses])
         context = torch.stack([one["context"] for one in hypotheses])
         h = torch.stack([one["h"] for one in hypotheses])[None]
@@ -204,7 +225,7 @@ def _search_one(model: Any, row: dict[str, Tensor], num_steps: int, size: int) -
         state = torch.cat([h[0], c[0]], 1)
         scores = model.v(torch.tanh(features + model.w_s(state)[:, None])).squeeze(2)
         attention = torch.softmax(scores, dim=1)
-        context = torch.bmm(attention[:, None], states.expand(len(hypotheses), -1, -1)).squeeze(1)
+        context = torch.bmm(attention[:, None], states).squeeze(1)
         p_gen = torch.sigmoid(model.gate(torch.cat([context, state, x], 1)))
         vocab_dist = torch.softmax(model.out2(model.out1(torch.cat([h[0], context], 1))), dim=1)
         final = torch.cat([p_gen * vocab_dist, vocab_dist.new_zeros(len(hypotheses), num_oovs)], 1)
@@ -219,7 +240,7 @@ def _search_one(model: Any, row: dict[str, Tensor], num_steps: int, size: int) -
                 "c": c[0, number],
                 "context": context[number],
             }
-            for number, one in enumerate(hypotheses)
+            for number, one in enumerate(hypotheses if step else hypotheses[:1])
             for word, log_prob in zip(ids[number].tolist(), log_probs[number].tolist(), strict=True)
         ]
         hypotheses = sorted(extensions, key=lambda one: -one["score"] / len(one["ids"]))[:BEAMS]
@@ -232,15 +253,17 @@ def _part(step: Callable[..., Any], name: str) -> Any:
 
 
 def main() -> None:
-    path, side, threads = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    path, side, threads, part, parts = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
     torch.set_num_threads(threads)
     torch.manual_seed(1)
     answers, sys.stdout = sys.stdout, sys.stderr  # a peer may print
     workload = Workload.load(path)
     name, _, batch = side.partition("@")
-    workload = cut(workload, int(batch or 64))
+    name, *flags = name.split("+")
+    by_length = name == "precis" or "sorted" in flags  # precis sorts what it is given
+    workload = cut(workload, int(batch or 64), by_length=by_length, part=(part, parts))
     makers = {"precis": precis_side, "opennmt": opennmt_side, "port": port_side}
-    turn = makers[name.split("+")[0]](workload, name)
+    turn = makers[name](workload, frozenset(flags))
     print(json.dumps({"ready": side}), file=answers, flush=True)
     for line in sys.stdin:
         forced = json.loads(line)["forced"]

@@ -272,13 +272,11 @@ class DecodingParams(Section):
     block_exceptions: list[str]
     banned_words: list[str]
     frequent_words: int = Field(ge=0)
-    shortlist: int = Field(ge=0)
+    shortlist: bool
     int8: bool
 
     @model_validator(mode="after")
     def _lengths_are_in_order(self) -> DecodingParams:
-        if self.shortlist and self.int8:
-            raise ValueError("shortlist and int8 are two ways to the same end: set shortlist: 0 or int8: false")
         if self.min_length > self.max_length:
             raise ValueError(f"min_length {self.min_length} exceeds max_length {self.max_length}")
         return self

@@ -281,21 +281,36 @@ def test_samples_are_drawn_when_asked_for(pointer):
         pointer.summarize(documents, samples=1, banned_words=["the"])
 
 
-@pytest.mark.parametrize("name", ["attention", "pointer"])
+@pytest.mark.parametrize("name", MODELS)
 def test_a_shortlist_of_all_words_changes_nothing(tmp_path, name):
-    summarizer = Summarizer.load(write_model(tmp_path, name))
+    summarizer = Summarizer.load(write_model(tmp_path, name))  # every word counts as one of the summaries
     documents = DOCUMENTS + many_documents(20)
     plain = summarizer.summarize(documents)
-    listed = summarizer.summarize(documents, shortlist=len(summarizer.target_vocabulary) - 4)
+    listed = summarizer.summarize(documents, shortlist=True)
     assert [summary.text for summary in plain] == [summary.text for summary in listed]
 
 
-def test_a_shortlist_keeps_to_its_words_and_those_of_the_batch(pointer):
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("samples", [0, 2])
+def test_a_shortlist_keeps_to_words_of_summaries_and_of_the_document(tmp_path, int8, samples):
+    in_summaries = {"over", "number", "of", "the"}
+    summarizer = Summarizer.load(
+        write_model(tmp_path, "pointer", summary_counts=dict.fromkeys(in_summaries, 3))
+    )
     documents = many_documents(20)
-    of_batch = {word for document in documents for word in pointer.words(document)[:60]}
-    for summary in pointer.summarize(documents, shortlist=5, batch_size=20):
-        for word in summary.words:
-            assert word in of_batch or pointer.target_vocabulary.id(word) < 9
+    others = set()
+    for document, summary in zip(
+        documents, summarizer.summarize(documents, shortlist=True, int8=int8, samples=samples), strict=True
+    ):
+        words = set(summarizer.words(document)[:60])
+        for one in (summary, *summary.alternatives):
+            assert set(one.words) <= words | in_summaries
+            others |= {word for word in one.words if word in summarizer.target_vocabulary} - in_summaries
+        # what another document of the batch has changes nothing
+        (alone,) = summarizer.summarize(document, shortlist=True, int8=int8)
+        if not samples:
+            assert alone.text == summary.text
+    assert others  # words of the document that no summary had are written, too
 
 
 @pytest.mark.parametrize("name", MODELS)

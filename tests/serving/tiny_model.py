@@ -33,7 +33,7 @@ DECODING = {
     "block_exceptions": [],
     "banned_words": [],
     "frequent_words": 12,
-    "shortlist": 0,
+    "shortlist": False,
     "int8": False,
 }
 OPTIONS = {
@@ -60,12 +60,18 @@ OPTIONS = {
 }
 
 
-def write_model(directory: Path, name: str, seed: int = 0, **changes: object) -> Path:
+def write_model(
+    directory: Path,
+    name: str,
+    seed: int = 0,
+    summary_counts: dict[str, int] | None = None,
+    **changes: object,
+) -> Path:
     """Write a model directory whose vocabulary has about half of the words of DOCUMENTS."""
     plain = Tokenizer(lowercase=False)
     written = Counter(word for text in DOCUMENTS for word in plain.words(text) if not re.match("[a-m]", word))
     counts, surfaces = fold_case(written, lowercase=True)
-    vocabulary = Vocabulary.build(counts, 40, 1, surfaces)
+    vocabulary = Vocabulary.build(counts, 40, 1, surfaces, summary_counts)
     torch.manual_seed(seed)
     options = {key: value for key, value in {**OPTIONS, **changes}.items() if key in options_of(name)}
     model = build_model(

@@ -17,11 +17,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from precis.decoding.columns import Columns, NextWords, next_words, source_columns, top_words
+from precis.decoding.columns import Columns, NextWords, next_words, source_columns
 from precis.decoding.hypotheses import Endings, Hypothesis, TraceStep, read_hypotheses
 from precis.decoding.penalties import Penalties
 from precis.decoding.repetition import NgramBlock
 from precis.decoding.step import Decoder, Memory, SpecialIds, State, select_beams, select_documents
+from precis.decoding.word_scores import WordScores, word_scores
 from precis.errors import PrecisError
 
 LEAVING_SHARE = (
@@ -117,7 +118,7 @@ class _Search:
     settings: BeamSettings
     special: SpecialIds
     memory: Memory
-    state: State
+    state: State  # of one beam before the first step: the others would be its equals
     extended_ids: Tensor  # (rows, S)
     banned_ids: Tensor  # (rows, X)
     documents: Tensor  # (rows,): the number of each row's document in the batch
@@ -131,6 +132,7 @@ class _Search:
     trace: list[TraceStep]
     columns: Columns | None = None  # after the first step, which tells whether the model copies
     column_banned: Tensor | None = None  # (rows, U)
+    no_candidate: Tensor | None = None  # (rows, V): words that have a column, or that nobody may write
 
     @classmethod
     def begin(
@@ -158,11 +160,11 @@ class _Search:
             settings=settings,
             special=special,
             memory=memory,
-            state=decoder.initial_state(memory, beams),
+            state=decoder.initial_state(memory, 1),
             extended_ids=extended_ids,
             banned_ids=extended_ids[:, :0] if banned_ids is None else banned_ids,
             documents=torch.arange(num_documents, device=device),
-            previous_ids=torch.full_like(none, special.bos),
+            previous_ids=torch.full_like(none[:, :1], special.bos),
             log_probs=log_probs.flatten(1),
             closed=torch.zeros(num_documents, settings.groups, dtype=torch.bool, device=device),
             history=none.unsqueeze(2)[:, :, :0],
@@ -179,20 +181,27 @@ class _Search:
     def step(self, num_words: int) -> None:
         """Take one decoder step, end what ends, and choose the next words."""
         step = self.decoder.step(self.memory, self.state, self.previous_ids)
-        vocabulary_size = step.vocab_log_probs.shape[2]
+        beams = self.settings.beam_size
+        vocabulary = word_scores(step.vocab_log_probs)
+        vocabulary_size = vocabulary.vocabulary_size
         if self.columns is None:
             self._set_up(vocabulary_size, step.attention, copies=step.p_gen_logit is not None)
         assert self.columns is not None
-        words = next_words(step.vocab_log_probs, step.attention, step.p_gen_logit, self.columns)
+        words = next_words(vocabulary, step.attention, step.p_gen_logit, self.columns)
         end = _take_end(words, self.columns)
         if num_words < self.settings.min_length:
             end[..., 0] = -torch.inf
-        self._ban(words)
+        candidates = self._candidates(vocabulary, words)
+        attention = step.attention
+        if num_words == 0:  # one beam took the step for all
+            words, candidates = words.expand(beams), candidates.expand(beams)
+            end = end.expand(-1, beams, -1)
+            attention = None if attention is None else attention.expand(-1, beams, -1)
         if self.coverage is not None:
-            assert step.attention is not None
-            self.coverage = self.coverage + step.attention
+            assert attention is not None
+            self.coverage = self.coverage + attention
         is_last = num_words == self.settings.max_length
-        choice = self._choose(words, num_words, end[..., 0], is_last)
+        choice = self._choose(words, candidates, num_words, end[..., 0], is_last)
         row_of_document = torch.zeros(len(self.num_ended), dtype=torch.int64, device=self.documents.device)
         row_of_document[self.documents] = torch.arange(len(self.documents), device=self.documents.device)
         self.trace.append(
@@ -204,21 +213,21 @@ class _Search:
                 generated=choice.generated,
                 copied=choice.copied,
                 end=end,
-                attention=step.attention,
+                attention=attention,
                 p_gen=words.p_gen,
             )
         )
         if is_last:
             self.closed = torch.ones_like(self.closed)
             return
-        self.state = select_beams(step.state, choice.parents)
+        self.state = select_beams(step.state, choice.parents if num_words else choice.parents * 0)
         self.log_probs = choice.total
         self.previous_ids = choice.ids.masked_fill(choice.ids >= vocabulary_size, self.special.unk)
-        beams = choice.parents.unsqueeze(2)
+        parents = choice.parents.unsqueeze(2)
         if self.coverage is not None:
-            self.coverage = self.coverage.gather(1, beams.expand_as(self.coverage))
+            self.coverage = self.coverage.gather(1, parents.expand_as(self.coverage))
         if self.settings.ngram_block.size:
-            history = self.history.gather(1, beams.expand(-1, -1, num_words))
+            history = self.history.gather(1, parents.expand(-1, -1, num_words))
             self.history = torch.cat([history, choice.ids.unsqueeze(2)], dim=2)
         self._close()
 
@@ -240,6 +249,7 @@ class _Search:
         self.coverage = None if self.coverage is None else self.coverage[rows]
         self.columns = None if self.columns is None else self.columns.of_documents(rows)
         self.column_banned = None if self.column_banned is None else self.column_banned[rows]
+        self.no_candidate = None if self.no_candidate is None else self.no_candidate[rows]
 
     def endings(self) -> Endings:
         """The best hypotheses of each document over all groups."""
@@ -258,7 +268,7 @@ class _Search:
                     f"the coverage penalty {self.settings.penalties.coverage!r} needs a model with attention, and "
                     "this one has none: set the coverage penalty to none"
                 )
-            self.coverage = torch.zeros_like(attention)
+            self.coverage = attention.new_zeros(len(attention), self.settings.beam_size, attention.shape[2])
         self.columns = source_columns(
             self.extended_ids,
             vocabulary_size=vocabulary_size,
@@ -269,27 +279,44 @@ class _Search:
         never = torch.tensor(self.special.never_written, device=self.extended_ids.device)
         banned = torch.isin(self.columns.ids, never)
         self.column_banned = banned | (self.columns.ids.unsqueeze(2) == self.banned_ids.unsqueeze(1)).any(2)
+        shape = (len(self.extended_ids), vocabulary_size)
+        self.no_candidate = torch.zeros(shape, dtype=torch.bool, device=never.device)
+        self.no_candidate[:, never] = True
+        self.no_candidate.scatter_(1, self.columns.vocab_ids, True)
+        self.no_candidate.scatter_(1, self._of_vocabulary(self.banned_ids, vocabulary_size), True)
 
-    def _ban(self, words: NextWords) -> None:
-        """Give -inf to what may not be written."""
-        assert self.columns is not None and self.column_banned is not None
-        vocabulary_size = words.vocab.shape[2]
-        for word_id in self.special.never_written:
-            words.vocab[:, :, word_id] = -torch.inf
-        if self.banned_ids.shape[1]:
-            in_vocabulary = self.banned_ids.masked_fill(self.banned_ids >= vocabulary_size, self.special.pad)
-            words.vocab.scatter_(
-                2, in_vocabulary.unsqueeze(1).expand(-1, words.vocab.shape[1], -1), -torch.inf
-            )
+    def _candidates(self, vocabulary: WordScores, words: NextWords) -> _Candidates:
+        """The best words without a column; what may not be written gets -inf, here and in the columns.
+
+        Each beam needs its k best continuations. A word that has a column is no less probable there, and so k
+        words and one for each that may not be written are enough, whichever of them have columns.
+        """
+        assert self.columns is not None and self.column_banned is not None and self.no_candidate is not None
+        settings = self.settings
         words.total.masked_fill_(self.column_banned.unsqueeze(1), -torch.inf)
-        repeated = self.settings.ngram_block.completions(self.history, nothing=self.special.pad)
+        not_written = len(self.special.never_written) + 1 + self.banned_ids.shape[1]  # 1: the end
+        count = settings.beam_size // settings.groups + not_written
+        if settings.groups > 1 and settings.diversity:  # what other groups chose may fall behind
+            count += settings.beam_size
+        repeated = settings.ngram_block.completions(self.history, nothing=self.special.pad)
         if repeated is not None:
-            in_vocabulary = repeated.masked_fill(repeated >= vocabulary_size, self.special.pad)
-            words.vocab.scatter_(2, in_vocabulary, -torch.inf)
+            count += int((repeated != self.special.pad).sum(2).max())
             is_repeated = (repeated.unsqueeze(3) == self.columns.ids[:, None, None, :]).any(2)
             words.total.masked_fill_(is_repeated, -torch.inf)
+        log_probs, ids = vocabulary.best(count)
+        excluded = self.no_candidate.gather(1, ids.flatten(1)).view_as(ids)
+        if repeated is not None:
+            excluded |= (ids.unsqueeze(3) == repeated.unsqueeze(2)).any(3)
+        log_probs = (log_probs + words.offset).masked_fill(excluded, -torch.inf)
+        return _Candidates(ids, log_probs)
 
-    def _choose(self, words: NextWords, num_words: int, end: Tensor, is_last: bool) -> _Choice:
+    def _of_vocabulary(self, ids: Tensor, vocabulary_size: int) -> Tensor:
+        """Extended ids with padding in place of source OOVs."""
+        return ids.masked_fill(ids >= vocabulary_size, self.special.pad)
+
+    def _choose(
+        self, words: NextWords, candidates: _Candidates, num_words: int, end: Tensor, is_last: bool
+    ) -> _Choice:
         """The next words of every group, one group after the other; what ends goes into the pool."""
         assert self.columns is not None
         size = self.settings.beam_size // self.settings.groups
@@ -298,7 +325,13 @@ class _Search:
             slots = slice(group * size, (group + 1) * size)
             chosen = torch.cat([choice.ids for choice in choices], dim=1) if choices else None
             choice, ranked = _best_words(
-                words, slots, self.log_probs[:, slots], self.columns, chosen, self.settings.diversity
+                words,
+                candidates,
+                slots,
+                self.log_probs[:, slots],
+                self.columns,
+                chosen,
+                self.settings.diversity,
             )
             if is_last:
                 ranked = torch.full_like(ranked, -torch.inf)
@@ -370,6 +403,17 @@ class _Search:
 
 
 @dataclass(frozen=True)
+class _Candidates:
+    """The best words of each beam that have no column, best first, (rows, K, N)."""
+
+    ids: Tensor
+    log_probs: Tensor
+
+    def expand(self, beams: int) -> _Candidates:
+        return _Candidates(self.ids.expand(-1, beams, -1), self.log_probs.expand(-1, beams, -1))
+
+
+@dataclass(frozen=True)
 class _Choice:
     """The words that the open hypotheses of one or all groups go on with, (rows, beams)."""
 
@@ -395,6 +439,7 @@ def _take_end(words: NextWords, columns: Columns) -> Tensor:
 
 def _best_words(
     words: NextWords,
+    candidates: _Candidates,
     slots: slice,
     log_probs: Tensor,
     columns: Columns,
@@ -404,45 +449,34 @@ def _best_words(
     """The best continuations of a group's beams, and what they are ranked by.
 
     Args:
-        words: the next words of all beams.
+        words: the next words of all beams that have a column.
+        candidates: the best of the others.
         slots: the group's beams.
         log_probs: their log-probabilities, (rows, k).
         columns: what the columns of `words` stand for.
         chosen: extended ids that earlier groups chose in this step, (rows, beams before), or None.
         diversity: what a word costs for each time that it is among them.
     """
-    vocab, total = words.vocab[:, slots], words.total[:, slots]
-    size, vocabulary_size = vocab.shape[1:]
+    size = log_probs.shape[1]
+    ids = torch.cat([candidates.ids[:, slots], columns.ids.unsqueeze(1).expand(-1, size, -1)], dim=2)
+    word_log_probs = torch.cat([candidates.log_probs[:, slots], words.total[:, slots]], dim=2)
+    ranks = word_log_probs
     if chosen is not None and diversity:
-        in_vocabulary = chosen.masked_fill(chosen >= vocabulary_size, 0).unsqueeze(1).expand(-1, size, -1)
-        costs = torch.full(in_vocabulary.shape, -diversity, dtype=vocab.dtype, device=vocab.device)
-        vocab = vocab.scatter_add(2, in_vocabulary, costs)
-    values, ids = top_words(vocab, size)
-    offset = words.vocab_offset[:, slots] if words.vocab_offset.shape[1] > 1 else words.vocab_offset
-    values = values + offset
-    all_ids = torch.cat([ids, columns.ids.unsqueeze(1).expand(-1, size, -1)], dim=2)
-    all_log_probs = ranks = torch.cat([values, total], dim=2)
-    if chosen is not None and diversity:
-        repeats = (all_ids.unsqueeze(3) == chosen[:, None, None, :]).sum(3)
-        costs = diversity * repeats
-        all_log_probs = torch.cat([values + costs[:, :, : values.shape[2]], total], dim=2)
-        ranks = all_log_probs - costs
-    width = all_ids.shape[2]
+        ranks = word_log_probs - diversity * (ids.unsqueeze(3) == chosen[:, None, None, :]).sum(3)
     ranked, places = (ranks + log_probs.unsqueeze(2)).flatten(1).topk(size, dim=1)
-    parents = places // width
+    parents = places // ids.shape[2]
 
     def chosen_of(values: Tensor) -> Tensor:
         return values.flatten(1).gather(1, places)
 
-    word_log_probs = chosen_of(all_log_probs)
+    of_words = chosen_of(word_log_probs)
+    nothing = torch.full_like(candidates.log_probs[:, slots], -torch.inf)
     choice = _Choice(
-        ids=chosen_of(all_ids),
+        ids=chosen_of(ids),
         parents=parents + slots.start,
-        total=log_probs.gather(1, parents) + word_log_probs,
-        log_probs=word_log_probs,
-        generated=chosen_of(
-            torch.cat([all_log_probs[:, :, : values.shape[2]], words.generated[:, slots]], dim=2)
-        ),
-        copied=chosen_of(torch.cat([torch.full_like(values, -torch.inf), words.copied[:, slots]], dim=2)),
+        total=log_probs.gather(1, parents) + of_words,
+        log_probs=of_words,
+        generated=chosen_of(torch.cat([candidates.log_probs[:, slots], words.generated[:, slots]], dim=2)),
+        copied=chosen_of(torch.cat([nothing, words.copied[:, slots]], dim=2)),
     )
     return choice, ranked

@@ -1,8 +1,8 @@
 """The next words of a hypothesis without the extended distribution.
 
 Only words of the document can be copied. A document's distinct words get a *column* each; the copy mass lives
-in (B, K, U), U columns, and the (B, K, V) that the model made is never widened to V+O. A word of both, source
-and vocabulary, is taken out of V and lives in its column, where both of its masses are added.
+in (B, K, U), U columns, and what the model says of its V words is never widened to V+O. A word of both, source
+and vocabulary, lives in its column, where both of its masses are added.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCKS = 64  # the vocabulary is looked at in this many interleaved blocks to find its best words
+from precis.decoding.word_scores import WordScores
 
 
 @dataclass(frozen=True)
@@ -81,66 +81,47 @@ def source_columns(
 
 @dataclass(frozen=True)
 class NextWords:
-    """Log-probabilities of the next word of every hypothesis: of the columns, and of the rest of the vocabulary.
+    """Log-probabilities of the next word of every hypothesis, where it is the word of a column.
 
     Attributes:
-        vocab: (B, K, V), -inf at the words that have a column; `vocab_offset`, (B, K, 1), is still to be added.
-        vocab_offset: log p_gen, or 0.
         generated: log of the generated mass of the columns, (B, K, U).
         copied: log of their copied mass, (B, K, U).
         total: log-probability of the columns, (B, K, U): generated and copied mass.
+        offset: log p_gen, (B, K, 1), or 0, (1, 1, 1): to be added to log P_vocab of words that have no column.
         p_gen: (B, K), or None for a model that cannot copy.
     """
 
-    vocab: Tensor
-    vocab_offset: Tensor
     generated: Tensor
     copied: Tensor
     total: Tensor
+    offset: Tensor
     p_gen: Tensor | None
+
+    def expand(self, beams: int) -> NextWords:
+        """The same for `beams` equal hypotheses of each document."""
+        return NextWords(
+            generated=self.generated.expand(-1, beams, -1),
+            copied=self.copied.expand(-1, beams, -1),
+            total=self.total.expand(-1, beams, -1),
+            offset=self.offset.expand(-1, beams, -1),
+            p_gen=None if self.p_gen is None else self.p_gen.expand(-1, beams),
+        )
 
 
 def next_words(
-    vocab_log_probs: Tensor, attention: Tensor | None, p_gen_logit: Tensor | None, columns: Columns
+    vocabulary: WordScores, attention: Tensor | None, p_gen_logit: Tensor | None, columns: Columns
 ) -> NextWords:
-    """Split log P(w) (See et al., 2017, eq. 9) into columns and rest; takes `vocab_log_probs` over."""
-    beams = vocab_log_probs.shape[1]
-    vocab_ids = columns.vocab_ids.unsqueeze(1).expand(-1, beams, -1)
-    generated = vocab_log_probs.gather(2, vocab_ids)
+    """Log P(w) (See et al., 2017, eq. 9) of the columns."""
+    generated = vocabulary.of(columns.vocab_ids)
     generated.masked_fill_(columns.outside.unsqueeze(1), -torch.inf)
-    vocab = vocab_log_probs.scatter_(2, vocab_ids, -torch.inf)
     if p_gen_logit is None or attention is None or columns.of_position is None:
-        offset = generated.new_zeros(1, 1, 1)
         nothing = torch.full_like(generated, -torch.inf)
-        return NextWords(vocab, offset, generated, nothing, generated.clone(), p_gen=None)
+        return NextWords(generated, nothing, generated.clone(), generated.new_zeros(1, 1, 1), p_gen=None)
     log_p_gen = torch.nn.functional.logsigmoid(p_gen_logit)
     log_p_copy = torch.nn.functional.logsigmoid(-p_gen_logit)
-    positions = columns.of_position.unsqueeze(1).expand(-1, beams, -1)
+    positions = columns.of_position.unsqueeze(1).expand(-1, generated.shape[1], -1)
     copy_mass = torch.zeros_like(generated).scatter_add_(2, positions, attention)
     generated = generated + log_p_gen
     copied = copy_mass.log() + log_p_copy
     total = torch.logaddexp(generated, copied)
-    return NextWords(vocab, log_p_gen, generated, copied, total, p_gen=p_gen_logit.sigmoid().squeeze(2))
-
-
-def top_words(log_probs: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest entries of the last dimension and their places, largest first.
-
-    torch.topk walks the vocabulary element by element; here one vectorised pass takes the maximum of each of
-    many small blocks, and only the `count` blocks of the largest maxima, which must hold the answer, are
-    looked into.
-    """
-    size = log_probs.shape[-1]
-    width = size // BLOCKS  # of an interleaved block: word i is in block i % width
-    if width <= 2 * count:
-        return log_probs.topk(min(count, size), dim=-1)
-    whole = width * BLOCKS
-    blocks = log_probs[..., :whole].reshape(*log_probs.shape[:-1], BLOCKS, width)
-    best = blocks.amax(-2).topk(count, dim=-1).indices
-    members = best.unsqueeze(-2) + width * torch.arange(BLOCKS, device=best.device).unsqueeze(-1)
-    members = members.flatten(-2)
-    if whole < size:
-        rest = torch.arange(whole, size, device=best.device).expand(*members.shape[:-1], -1)
-        members = torch.cat([members, rest], dim=-1)
-    values, where = log_probs.gather(-1, members).topk(count, dim=-1)
-    return values, members.gather(-1, where)
+    return NextWords(generated, copied, total, log_p_gen, p_gen=p_gen_logit.sigmoid().squeeze(2))

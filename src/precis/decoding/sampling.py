@@ -10,6 +10,7 @@ from torch import Tensor
 from precis.decoding.columns import next_words, source_columns
 from precis.decoding.hypotheses import Endings, Hypothesis, TraceStep, read_hypotheses
 from precis.decoding.step import Decoder, Memory, SpecialIds
+from precis.decoding.word_scores import word_scores
 from precis.errors import PrecisError
 
 
@@ -77,7 +78,8 @@ def sample(
     for num_words in range(settings.max_length + 1):
         step = decoder.step(memory, state, previous)
         state = step.state
-        size = step.vocab_log_probs.shape[2]
+        vocabulary = word_scores(step.vocab_log_probs)
+        size = vocabulary.vocabulary_size
         if columns is None:
             columns = source_columns(
                 extended_ids,
@@ -86,9 +88,11 @@ def sample(
                 eos=special.eos,
                 copies=step.p_gen_logit is not None,
             )
-        words = next_words(step.vocab_log_probs, step.attention, step.p_gen_logit, columns)
-        for word_id in special.never_written:
-            words.vocab[:, :, word_id] = -torch.inf
+        words = next_words(vocabulary, step.attention, step.p_gen_logit, columns)
+        elsewhere = torch.zeros(num_documents, size, dtype=torch.bool)  # never, or in a column
+        elsewhere[:, special.never_written] = True
+        elsewhere.scatter_(1, columns.vocab_ids, True)
+        rest = (vocabulary.everything() + words.offset).masked_fill(elsewhere.unsqueeze(1), -torch.inf)
         ids = torch.cat(
             [
                 torch.arange(size).expand(num_documents, -1),
@@ -98,7 +102,7 @@ def sample(
         )
         never = torch.isin(columns.ids, torch.tensor(special.never_written))
         total = words.total.masked_fill(never.unsqueeze(1), -torch.inf)
-        all_log_probs = torch.cat([words.vocab + words.vocab_offset, total], dim=2)
+        all_log_probs = torch.cat([rest, total], dim=2)
         at_end = (size + columns.end)[:, None, None].expand(-1, samples, 1)
         end = torch.cat(
             [part.gather(2, at_end - size) for part in (words.total, words.generated, words.copied)], dim=2
@@ -112,8 +116,8 @@ def sample(
             places = at_end.squeeze(2)
         chosen = ids.gather(1, places)
         chosen_log_probs = all_log_probs.gather(2, places.unsqueeze(2)).squeeze(2)
-        generated = torch.cat([words.vocab + words.vocab_offset, words.generated], dim=2)
-        copied = torch.cat([torch.full_like(words.vocab, -torch.inf), words.copied], dim=2)
+        generated = torch.cat([rest, words.generated], dim=2)
+        copied = torch.cat([torch.full_like(rest, -torch.inf), words.copied], dim=2)
         trace.append(
             TraceStep(
                 row_of_document=torch.arange(num_documents),

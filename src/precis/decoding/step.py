@@ -8,6 +8,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from precis.decoding.word_scores import WordScores
+
 Memory = dict[str, Tensor]  # what the encoder gave; first dimension documents
 State = dict[str, Tensor]  # what one step hands to the next; first dimensions documents, beams
 
@@ -16,8 +18,8 @@ class Step(Protocol):
     """What a decoder says about the next word of every hypothesis."""
 
     @property
-    def vocab_log_probs(self) -> Tensor:
-        """P_vocab in log space, (B, K, V). The search writes into it: a step gives a tensor of its own."""
+    def vocab_log_probs(self) -> Tensor | WordScores:
+        """P_vocab in log space, (B, K, V), or an object that can be asked about it."""
 
     @property
     def attention(self) -> Tensor | None:
@@ -58,16 +60,18 @@ class SpecialIds:
 
 
 def select_documents(tensors: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
-    """Memory or state of some documents of the batch."""
-    return {name: tensor.index_select(0, rows) for name, tensor in tensors.items()}
+    """Memory or state of some documents of the batch; what was one tensor under two names stays one."""
+    selected = {id(tensor): tensor.index_select(0, rows) for tensor in tensors.values()}
+    return {name: selected[id(tensor)] for name, tensor in tensors.items()}
 
 
 def select_beams(state: State, parents: Tensor) -> State:
-    """The state of hypotheses that continue those of `parents`, (B, K)."""
+    """The state of hypotheses that continue those of `parents`, (B, K): numbers of beams of the state."""
     num_documents, beams = parents.shape
-    first = beams * torch.arange(num_documents, device=parents.device).unsqueeze(1)
-    rows = (first + parents).flatten()
-    return {
-        name: tensor.flatten(0, 1).index_select(0, rows).reshape(num_documents, beams, *tensor.shape[2:])
-        for name, tensor in state.items()
-    }
+    first = torch.arange(num_documents, device=parents.device).unsqueeze(1)
+    selected = {}
+    for name, tensor in state.items():
+        rows = (first * tensor.shape[1] + parents).flatten()
+        chosen = tensor.flatten(0, 1).index_select(0, rows)
+        selected[name] = chosen.reshape(num_documents, beams, *tensor.shape[2:])
+    return selected

@@ -24,18 +24,13 @@ from precis.models.base import SummarizationModel
 from precis.models.source import Source
 from precis.models.storage import load_model
 from precis.serving.answer_id import AnswerId
-from precis.serving.batch_decoder import (
-    BatchDecoder,
-    EightBits,
-    Shortlist,
-    output_owner,
-    pack_output,
-)
+from precis.serving.batch_decoder import BatchDecoder, output_matrix
+from precis.serving.output_scores import OutputMatrix
 from precis.serving.settings import check_values
 from precis.serving.summary import Attended, OriginName, Summary, SummaryToken
 from precis.text.source_oovs import extend_source, words_of
 from precis.text.tokenizer import JOINER, Token, Tokenizer, surface, with_surface
-from precis.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, UNK_ID, Vocabulary
+from precis.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
 
 SPECIAL = SpecialIds(pad=PAD_ID, unk=UNK_ID, bos=BOS_ID, eos=EOS_ID)
 TEXT_FILE = "text.json"
@@ -120,8 +115,12 @@ class Summarizer:
         self.decoding = dict(decoding)
         self.run_id = run_id
         self.model_version = model_version
+<<<<<<< HEAD
         self.digest = digest
         self._eight_bits: EightBits | None = None
+=======
+        self._prepared: dict[tuple[bool, bool], OutputMatrix | None] = {}
+>>>>>>> 571dbc9 (Look at the vocabulary part by part while decoding)
 
     @classmethod
     def load(
@@ -327,38 +326,34 @@ class Summarizer:
         if how["banned_words"]:
             banned = _padded([self._ids(how["banned_words"], document) for document in batch])
         settings = self._beam_settings(how)
-        size = len(self.target_vocabulary)
         with torch.inference_mode():
-            if how.get("samples") or not how.get("shortlist") or output_owner(self.model) is None:
-                decoder = BatchDecoder(self.model, None, self._packed() if how.get("int8") else None)
-                memory = decoder.encode(source)
-                if how.get("samples"):
-                    drawn = _sampling_settings(how)
-                    numbers = [document.number for document in batch]
-                    found = sample(decoder, memory, source.extended_ids, drawn, SPECIAL, numbers)
-                else:
-                    found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
-                return found, decoder.num_steps
-            shortlist = Shortlist.of_batch(source.extended_ids, size, how["shortlist"])
-            decoder = BatchDecoder(self.model, shortlist)
-            found = beam_search(
-                decoder,
-                decoder.encode(source),
-                shortlist.places(source.extended_ids),
-                settings,
-                SPECIAL,
-                None if banned is None else shortlist.places(banned),
-            )
-        in_vocabulary = [
-            [replace(one, ids=shortlist.ids(one.ids)) for one in of_document] for of_document in found
-        ]
-        return in_vocabulary, decoder.num_steps
+            output = self._output(shortlist=bool(how.get("shortlist")), int8=bool(how.get("int8")))
+            decoder = BatchDecoder(self.model, output)
+            memory = decoder.encode(source)
+            if how.get("samples"):
+                drawn = _sampling_settings(how)
+                numbers = [document.number for document in batch]
+                found = sample(decoder, memory, source.extended_ids, drawn, SPECIAL, numbers)
+            else:
+                found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
+        return found, decoder.num_steps
 
-    def _packed(self) -> EightBits | None:
-        """The output matrix in eight bits, made when it is first asked for."""
-        if self._eight_bits is None:
-            self._eight_bits = pack_output(self.model)
-        return self._eight_bits
+    def _output(self, *, shortlist: bool, int8: bool) -> OutputMatrix | None:
+        """The output layer; copies of its matrix are made when they are first asked for."""
+        if not (shortlist or int8):
+            return output_matrix(self.model)
+        key = shortlist, int8
+        if key not in self._prepared:
+            vocabulary = self.target_vocabulary
+            listed = torch.tensor(
+                [
+                    id_
+                    for id_ in range(len(vocabulary))
+                    if id_ < len(SPECIAL_TOKENS) or vocabulary.summary_count(id_) > 0
+                ]
+            )
+            self._prepared[key] = output_matrix(self.model, listed if shortlist else None, int8=int8)
+        return self._prepared[key]
 
     def _ids(self, words: Sequence[str], document: _Document) -> list[int]:
         """Extended ids of those of the words that a summary of the document could have."""
@@ -452,9 +447,8 @@ class Summarizer:
 
 
 def _sampling_settings(how: Mapping[str, Any]) -> SamplingSettings:
-    refused = [name for name in ("banned_words", "shortlist") if how.get(name)]
-    if refused:
-        raise PrecisError(f"samples cannot be drawn with {' and '.join(refused)}: leave samples or them out")
+    if how.get("banned_words"):
+        raise PrecisError("samples cannot be drawn with banned_words: leave samples or them out")
     return SamplingSettings(
         samples=how["samples"],
         min_length=how["min_length"],

@@ -248,7 +248,7 @@ def _greedy(max_length: int) -> dict[str, Any]:
         "block_exceptions": [],
         "banned_words": [],
         "frequent_words": 0,
-        "shortlist": 0,
+        "shortlist": False,
         "int8": False,
     }
 

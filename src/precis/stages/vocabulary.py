@@ -70,7 +70,9 @@ def build_vocabularies(
         if cut.shared:
             counts = dict(Counter(source_counts) + Counter(target_counts))
             surfaces = source_surfaces | target_surfaces
-            source = target = Vocabulary.build(counts, cut.target_size, cut.min_count, surfaces)
+            source = target = Vocabulary.build(
+                counts, cut.target_size, cut.min_count, surfaces, target_counts
+            )
             target.save(temporary / "shared.txt")
             target_counts = counts
         else:

@@ -16,18 +16,40 @@ SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")  # no tokenizer makes these: 
 
 
 class Vocabulary:
-    """Words with their ids, counts and usual written forms; ids 0 to 3 are the special tokens."""
+    """Words with their ids, counts and usual written forms; ids 0 to 3 are the special tokens.
 
-    def __init__(self, words: Iterable[str], counts: Iterable[int], surfaces: Iterable[str]) -> None:
+    Args:
+        words: from id 4 on.
+        counts: how often each occurs in the training text.
+        surfaces: how each is usually written.
+        summary_counts: how often each occurs in the training summaries; None where that is `counts`, or nobody asks.
+    """
+
+    def __init__(
+        self,
+        words: Iterable[str],
+        counts: Iterable[int],
+        surfaces: Iterable[str],
+        summary_counts: Iterable[int] | None = None,
+    ) -> None:
         self._words = [*SPECIAL_TOKENS, *words]
         self._counts = [0] * len(SPECIAL_TOKENS) + list(counts)
         self._surfaces = [*SPECIAL_TOKENS, *surfaces]
+        self._has_summary_counts = summary_counts is not None
+        self._summary_counts = (
+            self._counts if summary_counts is None else [0] * len(SPECIAL_TOKENS) + list(summary_counts)
+        )
         self._ids = _Ids((word, id_) for id_, word in enumerate(self._words))
         assert len(self._words) == len(self._counts) == len(self._surfaces) == len(self._ids)
 
     @classmethod
     def build(
-        cls, counts: Mapping[str, int], size: int, min_count: int, surfaces: Mapping[str, str] | None = None
+        cls,
+        counts: Mapping[str, int],
+        size: int,
+        min_count: int,
+        surfaces: Mapping[str, str] | None = None,
+        summary_counts: Mapping[str, int] | None = None,
     ) -> Vocabulary:
         """Keep the most frequent words.
 
@@ -36,6 +58,7 @@ class Vocabulary:
             size: the most words, special tokens included.
             min_count: rarer words are left out.
             surfaces: how each word is usually written; without it, as it is, less its joiner marks.
+            summary_counts: how often words occur in the summaries, if `counts` has documents, too.
         """
         # by count, then by spelling: the same text gives the same ids
         ranked = sorted(
@@ -46,6 +69,7 @@ class Vocabulary:
             words=[word for word, _ in kept],
             counts=[count for _, count in kept],
             surfaces=[surface(word) if surfaces is None else surfaces[word] for word, _ in kept],
+            summary_counts=None if summary_counts is None else [summary_counts.get(w, 0) for w, _ in kept],
         )
 
     def __len__(self) -> int:
@@ -70,15 +94,25 @@ class Vocabulary:
         """How often the word occurs in the training text; 0 for special tokens."""
         return self._counts[id_]
 
+    def summary_count(self, id_: int) -> int:
+        """How often the word occurs in the training summaries; 0 for special tokens."""
+        return self._summary_counts[id_]
+
     def surface(self, id_: int) -> str:
         """How the word is usually written, without joiner marks."""
         return self._surfaces[id_]
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one line per word, in the order of ids: word, count, written form, with tabs."""
+        """Write one line per word, in the order of ids: word, count, written form, count in summaries, with tabs.
+
+        The last is left out where it is the same as the count, or not known.
+        """
+        columns: list[Iterable[object]] = [self._words, self._counts, self._surfaces]
+        if self._has_summary_counts:
+            columns.append(self._summary_counts)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for row in zip(self._words, self._counts, self._surfaces, strict=True):
-                file.write("{}\t{}\t{}\n".format(*row))
+            for row in zip(*columns, strict=True):
+                file.write("\t".join(map(str, row)) + "\n")
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
@@ -93,16 +127,26 @@ class Vocabulary:
                 f"{path} is no vocabulary: not UTF-8 text; run `dvc repro vocabulary`"
             ) from error
         rows = [line.split("\t") for line in text.split("\n")[:-1]]
-        well_formed = text.endswith("\n") and all(len(row) == 3 and row[1].isdecimal() for row in rows)
+        widths = {len(row) for row in rows}
+        well_formed = (
+            text.endswith("\n")
+            and widths in ({3}, {4})
+            and all(number.isdecimal() for row in rows for number in (row[1], *row[3:]))
+        )
         if not well_formed or tuple(row[0] for row in rows[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
             raise PrecisError(
-                f"{path} is no vocabulary: expected lines of a word, its count and its written form with "
-                f"tabs between them, first {' '.join(SPECIAL_TOKENS)}; run `dvc repro vocabulary`"
+                f"{path} is no vocabulary: expected lines of a word, its count, its written form and for shared "
+                f"ones its count in summaries, with tabs between them, first {' '.join(SPECIAL_TOKENS)}; run `dvc repro vocabulary`"
             )
         rows = rows[len(SPECIAL_TOKENS) :]
         if len({row[0] for row in rows}.union(SPECIAL_TOKENS)) != len(rows) + len(SPECIAL_TOKENS):
             raise PrecisError(f"{path} is no vocabulary: it has a word twice; run `dvc repro vocabulary`")
-        return cls([row[0] for row in rows], [int(row[1]) for row in rows], [row[2] for row in rows])
+        return cls(
+            [row[0] for row in rows],
+            [int(row[1]) for row in rows],
+            [row[2] for row in rows],
+            [int(row[3]) for row in rows] if widths == {4} else None,
+        )
 
 
 class _Ids(dict[str, int]):
