@@ -29,8 +29,10 @@ from speed_data import Sizes, make_workload, read_pairs, synthetic_pairs
 from train_speed import WORK, opennmt_python
 
 HERE = Path(__file__).resolve().parent
-SIDES = "precis@64,precis+int8@128,precis+shortlist@64,precis+shortlist+int8@128,"
+SIDES = (
+    "precis@64,precis+int8@128,precis+shortlist@64,precis+shortlist+int8@128,"
     "opennmt@16,opennmt@32,opennmt@64,opennmt+sorted@32,port"
+)
 FORCED_LIMIT_FLOPS = 4 * 16 * 2 * 256 * 20_000  # a document's share of the vocabulary product: beams x steps
 
 
@@ -54,7 +56,7 @@ class Side:
                 stderr=self.log.open("w"),
                 text=True,
                 env=environment,
-            )  # fmt: skip
+            )
             for part in range(parts)
         ]
         self._answers()

@@ -71,6 +71,19 @@ def lines(root: Path, name: str) -> list[dict]:
     return [json.loads(line) for line in (root / "reports" / name / "summaries.jsonl").open(encoding="utf-8")]
 
 
+def test_the_number_of_processes_changes_no_byte(evaluated, tmp_path, monkeypatch):
+    monkeypatch.setattr("precis.stages.evaluate.FEWEST_FOR_PROCESSES", 0)
+    directory = evaluated / "models" / "pointer"
+    settings = SETTINGS.model_copy(update={"processes": 2})
+    evaluate(
+        directory, evaluated / "test.parquet", tmp_path / "pointer", decoding=TINY.DECODING, settings=settings
+    )
+    for name in ("summaries.jsonl", "metrics.json"):
+        assert (tmp_path / "pointer" / name).read_bytes() == (
+            evaluated / "reports" / "pointer" / name
+        ).read_bytes()
+
+
 def test_every_document_is_there_in_its_order(evaluated):
     for name in ("encoder_decoder", "attention", "pointer", "baselines/lead_1", "baselines/oracle_1"):
         rows = lines(evaluated, name)

@@ -45,15 +45,19 @@ class DenseWordScores:
 
     @property
     def vocabulary_size(self) -> int:
+        """V."""
         return self.log_probs.shape[2]
 
     def of(self, ids: Tensor) -> Tensor:
+        """Of some words of each document."""
         return self.log_probs.gather(2, ids.unsqueeze(1).expand(-1, self.log_probs.shape[1], -1))
 
     def best(self, count: int) -> tuple[Tensor, Tensor]:
+        """The most probable words."""
         return top_words(self.log_probs, count)
 
     def everything(self) -> Tensor:
+        """Of all words."""
         return self.log_probs
 
 

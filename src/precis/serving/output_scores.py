@@ -143,7 +143,7 @@ class OutputScorer:
         for number, start in enumerate(range(0, self.padded_size, CHUNK)):
             chunk = self._multiply(flat, number, start)
             logits[:, start : start + CHUNK] = chunk
-            tops = torch.amax(chunk.unflatten(1, (-1, STRIDE)), dim=1)
+            tops = chunk.view(len(flat), -1, STRIDE).amax(1)
             maxima[:, number * STRIDE : (number + 1) * STRIDE] = tops
             raised = torch.maximum(largest, tops.amax(1, keepdim=True))
             exponentials = chunk.sub_(raised).exp_()

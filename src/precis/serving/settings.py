@@ -49,7 +49,7 @@ KINDS = {
     "block_exceptions": _Kind(list),
     "banned_words": _Kind(list),
     "frequent_words": _Kind(int, 0),
-    "shortlist": _Kind(int, 0),
+    "shortlist": _Kind(bool),
     "int8": _Kind(bool),
     "n_best": _Kind(int, 1),
     "groups": _Kind(int, 1),

@@ -115,12 +115,8 @@ class Summarizer:
         self.decoding = dict(decoding)
         self.run_id = run_id
         self.model_version = model_version
-<<<<<<< HEAD
         self.digest = digest
-        self._eight_bits: EightBits | None = None
-=======
         self._prepared: dict[tuple[bool, bool], OutputMatrix | None] = {}
->>>>>>> 571dbc9 (Look at the vocabulary part by part while decoding)
 
     @classmethod
     def load(

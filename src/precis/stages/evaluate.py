@@ -7,6 +7,7 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +30,8 @@ log = logging.getLogger(__name__)
 TEST = Path("data/prepared/test.parquet")
 MODELS = Path("models")
 REPORTS = Path("reports")
-WINDOW_BATCHES = 16  # documents are sorted by length among so many batches; memory is bounded by them
-FEWEST_FOR_PROCESSES = 500  # documents; for fewer, starting processes takes longer than scoring
+WINDOW_BATCHES = 4  # documents are sorted by length among so many batches; memory is bounded by them
+FEWEST_FOR_PROCESSES = 500  # documents; for fewer, starting processes takes longer than the work
 HEAT_MAPS = 4  # documents whose attention is kept whole for the report
 
 
@@ -80,6 +81,7 @@ def evaluate(
     """
     import torch
 
+    from precis.serving.parallel import summarizing_processes
     from precis.serving.summarizer import Summarizer
 
     torch.set_num_threads(settings.threads)
@@ -98,6 +100,15 @@ def evaluate(
         atomic_path(output / "summaries.jsonl") as summaries_file,
         summaries_file.open("w", encoding="utf-8", newline="\n") as lines,
         progress_bar(num_rows, f"{model_directory.name}: test documents") as advance,
+        summarizing_processes(
+            summarizer,
+            model_directory,
+            processes,
+            batch_size=settings.batch_size,
+            threads=settings.threads,
+            decoding=decoding,
+            progress=advance,
+        ) as summarize,
     ):
         evaluation = CorpusEvaluation(
             rouge,
@@ -105,13 +116,8 @@ def evaluate(
             vocabulary.__contains__,
             length_bounds=settings.length_buckets,
         )
-        for window in read_rows(test, settings.batch_size * WINDOW_BATCHES):
-            summaries = summarizer.summarize(
-                [row["document"] for row in window],
-                batch_size=settings.batch_size,
-                progress=advance,
-                **decoding,
-            )
+        windows = read_rows(test, settings.batch_size * WINDOW_BATCHES)
+        for window, summaries in summarize(windows, itemgetter("document")):
             scores = evaluation.add(
                 [
                     Summarized(

@@ -135,8 +135,9 @@ class Vocabulary:
         )
         if not well_formed or tuple(row[0] for row in rows[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
             raise PrecisError(
-                f"{path} is no vocabulary: expected lines of a word, its count, its written form and for shared "
-                f"ones its count in summaries, with tabs between them, first {' '.join(SPECIAL_TOKENS)}; run `dvc repro vocabulary`"
+                f"{path} is no vocabulary: expected lines of a word, its count, its written form and, if it is "
+                f"shared, its count in summaries, with tabs between them, first {' '.join(SPECIAL_TOKENS)}; run "
+                "`dvc repro vocabulary`"
             )
         rows = rows[len(SPECIAL_TOKENS) :]
         if len({row[0] for row in rows}.union(SPECIAL_TOKENS)) != len(rows) + len(SPECIAL_TOKENS):
