@@ -203,6 +203,33 @@ def test_gradients_are_those_of_finite_differences(mode, coverage, keeps, monkey
     assert torch.autograd.gradcheck(run, (queries, keys, *parameters), atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", SCORE_MODES)
+@pytest.mark.parametrize("coverage", [False, True])
+@pytest.mark.parametrize("use_scale", [False, True])
+def test_scores_of_one_step_after_another_are_the_same(mode, coverage, use_scale):
+    torch.manual_seed(4)
+    attention = Attention(use_scale, mode, query_size=3, key_size=3, coverage=True).double()
+    with torch.no_grad():
+        attention.w_c.normal_()
+        if use_scale:
+            attention.scale.fill_(0.7)
+    mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2, [False] * 5])
+    leaves = [torch.randn(3, size, 3).double().requires_grad_() for size in (1, 5)]
+    leaves.append(torch.rand(3, 1, 5).double().requires_grad_())
+    parameters = list(attention.parameters())
+
+    def run(queries, keys, past, *_):
+        projected, prepared = attention.project_queries(queries), attention.project_keys(keys)
+        return attention.scorer(prepared, mask)(projected, past if coverage else None)[mask[:, None]]
+
+    queries, keys, past = leaves
+    plain = attention.scores(
+        attention.project_queries(queries), attention.project_keys(keys), past if coverage else None
+    )
+    torch.testing.assert_close(run(*leaves), plain[mask[:, None]])
+    assert torch.autograd.gradcheck(run, (*leaves, *parameters), atol=1e-6)
+
+
 def test_huge_scores_neither_overflow_nor_lose_a_gradient():
     scores = torch.tensor([[[1e4, -1e4, 0.0, 1e4]]], requires_grad=True)
     mask = torch.tensor([[[True, True, True, False]]])

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from precis.models.rows import take_rows
+
 _MOST_KEPT = 16_000_000
 """Most tanh values that are kept for the backward pass (64 MB of float32); above, it computes them again."""
 
@@ -89,6 +91,65 @@ class _AdditiveScores(torch.autograd.Function):
             grad_queries[b, :num_queries] = inside.sum(dim=1) * v
             grad_keys[b, :num_keys] = inside.sum(dim=0) * v
         return grad_queries, grad_keys, grad_v, None
+
+
+class PackedKeys:
+    """The keys of a batch without its padding, for decoders that ask one query of each document at a time.
+
+    Each step keeps one tanh for every word of the batch for the backward pass; with the padding, and by
+    automatic differentiation, it would be several times that.
+
+    Args:
+        keys: w_h h_i, (B, S, A), on a CPU: elsewhere it would wait for the device.
+        mask: True at words, (B, S).
+    """
+
+    def __init__(self, keys: Tensor, mask: Tensor) -> None:
+        self._shape = mask.shape
+        self._places = mask.flatten().nonzero().squeeze(1)  # (M,)
+        self._documents = self._places // mask.shape[1]
+        self._keys = take_rows(_wide(keys).flatten(0, 1), self._places)  # (M, A)
+
+    def scores(self, queries: Tensor, v: Tensor, coverage: Tensor | None, w_c: Tensor | None) -> Tensor:
+        """As `additive_scores`: (B, 1, S) for queries (B, 1, A) and coverage (B, 1, S); 0 at padding."""
+        parts = _wide(queries).squeeze(1), self._keys, _wide(v)
+        if coverage is not None and w_c is not None:
+            parts += take_rows(_wide(coverage).flatten()[:, None], self._places), _wide(w_c)[None]  # type: ignore[assignment]
+        with torch.autocast("cpu", enabled=False):
+            scores = _PackedScores.apply(self._documents, *parts)  # type: ignore[no-untyped-call]
+        padded = scores.new_zeros(self._shape.numel()).index_copy(0, self._places, scores)
+        return padded.view(len(queries), 1, -1)
+
+
+class _PackedScores(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        documents: Tensor,  # (M,)
+        queries: Tensor,  # (B, A)
+        keys: Tensor,  # (M, A)
+        v: Tensor,  # (A,)
+        coverage: Tensor | None = None,  # (M, 1)
+        w_c: Tensor | None = None,  # (1, A)
+    ) -> Tensor:
+        u = queries.index_select(0, documents).add_(keys)
+        if coverage is not None and w_c is not None:
+            u.addmm_(coverage, w_c)
+        u.tanh_()
+        ctx.num_documents = len(queries)
+        ctx.save_for_backward(documents, u, v, *([coverage, w_c] if coverage is not None else []))
+        return u @ v
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        documents, u, v, *cover = ctx.saved_tensors
+        grad_v = grad @ u
+        inside = (u * u).sub_(1).mul_(-grad[:, None]).mul_(v)
+        grad_queries = inside.new_zeros(ctx.num_documents, inside.shape[1]).index_add_(0, documents, inside)
+        if not cover:
+            return None, grad_queries, inside, grad_v
+        coverage, w_c = cover
+        return None, grad_queries, inside, grad_v, inside @ w_c.t(), coverage.t() @ inside
 
 
 def additive_attention_with_coverage(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, overload
 
 import torch
 from torch import Tensor, nn
 
-from precis.models.additive import additive_scores
+from precis.models.additive import PackedKeys, additive_scores
 
 SCORE_MODES = ("dot", "general", "concat", "additive")
 
@@ -201,6 +201,29 @@ class Attention(nn.Module):
             return scores
         queries, keys, v, w_c = self.additive_parts(queries, keys)
         return additive_scores(queries, keys, v, coverage, w_c, sizes)
+
+    def scorer(self, keys: Tensor, mask: Tensor) -> Callable[[Tensor, Tensor | None], Tensor]:
+        """`scores` for many calls with the same projected keys (B, S, A) and one query each, (B, 1, A).
+
+        Args:
+            keys: of `project_keys`.
+            mask: True at words, (B, S); scores elsewhere are arbitrary but finite.
+
+        Returns:
+            a function of queries (B, 1, A) and coverage (B, 1, S) or None, that gives (B, 1, S).
+        """
+        if self.score_mode in ("dot", "general") or keys.device.type != "cpu":
+            return lambda queries, coverage: self.scores(queries, keys, coverage)
+        scaled = keys if self.scale is None else keys * self.scale
+        packed = PackedKeys(scaled, mask)
+
+        def scores(queries: Tensor, coverage: Tensor | None) -> Tensor:
+            if coverage is not None and self.w_c is None:
+                raise ValueError("this attention was built without coverage")
+            queries, _, v, w_c = self.additive_parts(queries, keys[:, :1])
+            return packed.scores(queries, v, coverage, w_c)
+
+        return scores
 
     def coverage_slopes(self, queries: Tensor) -> Tensor:
         """What coverage adds to the scores of `dot` and `general`, per unit: q . (k + w_c c) = q . k + (q . w_c) c."""

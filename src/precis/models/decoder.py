@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -151,6 +151,19 @@ class AttentionDecoder(nn.Module):
 
     def step(self, embedded: Tensor, state: State, memory: Memory) -> tuple[Decoded, State]:
         """One step of K beams, embedded (B, K, E); coverage is on if the state has it."""
+
+        def scores(queries: Tensor, coverage: Tensor | None) -> Tensor:
+            return self.attention.scores(queries, memory["keys"], coverage)
+
+        return self._advance(embedded, state, memory, scores)
+
+    def _advance(
+        self,
+        embedded: Tensor,
+        state: State,
+        memory: Memory,
+        scores_of: Callable[[Tensor, Tensor | None], Tensor],
+    ) -> tuple[Decoded, State]:
         batch_size, beams, _ = embedded.shape
         inputs = embedded
         if self.merge is not None:
@@ -163,7 +176,7 @@ class AttentionDecoder(nn.Module):
         if self.attend_with_cell:
             query = torch.cat([after[-1][1].view(batch_size, beams, -1), output], dim=2)
         coverage = state.get("coverage")
-        scores = self.attention.scores(self.attention.project_queries(query), memory["keys"], coverage)
+        scores = scores_of(self.attention.project_queries(query), coverage)
         log_attention = masked_log_softmax(scores, memory["mask"][:, None])
         attention = log_attention.exp()
         coverage_loss = None
@@ -185,8 +198,9 @@ class AttentionDecoder(nn.Module):
         first = {**memory, **first_memory(states)}
         state = self.initial_state(first, 1, coverage_on)
         steps = []
+        scores_of = self.attention.scorer(memory["keys"], memory["mask"])
         for words in embedded:  # (B, E)
-            decoded, state = self.step(words[:, None], state, memory)
+            decoded, state = self._advance(words[:, None], state, memory, scores_of)
             steps.append(decoded)
         coverage_losses = [step.coverage_loss for step in steps if step.coverage_loss is not None]
         return Decoded(
