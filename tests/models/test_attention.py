@@ -95,6 +95,46 @@ def test_dot_and_concat_are_those_of_keras(case, keras_attention):
         np.testing.assert_allclose(output.detach().numpy(), expected.detach().numpy(), atol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-5), ("bfloat16", 0.05), ("float16", 5e-3)])
+@pytest.mark.parametrize("mode", ["dot", "concat"])
+@pytest.mark.parametrize("causal", [False, True])
+def test_other_floats_are_those_of_keras(dtype, tolerance, mode, causal, keras_attention):
+    torch.manual_seed(5)
+    query, value, key = (torch.randn(2, size, 6).to(getattr(torch, dtype)) for size in (3, 7, 7))
+    masks = torch.tensor([[True, False, True]] * 2), torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
+    theirs = keras_attention(score_mode=mode, dtype=dtype)
+    expected, expected_scores = theirs(
+        [query, value, key], mask=list(masks), use_causal_mask=causal, return_attention_scores=True
+    )
+    output, scores = Attention(score_mode=mode).to(query.dtype)(query, value, key, *masks, causal, True)
+    assert output.dtype == scores.dtype == query.dtype
+    torch.testing.assert_close(output.double(), expected.double(), atol=tolerance, rtol=0)
+    torch.testing.assert_close(scores.double(), expected_scores.double(), atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("mode", SCORE_MODES)
+def test_a_product_outside_of_float16_leaves_finite_weights(mode):
+    attention = Attention(score_mode=mode, query_size=64, key_size=64).half()
+    query = torch.full((1, 2, 64), 300.0).half().requires_grad_()  # 64 * 300 * 300 is an infinity in float16
+    value = torch.cat([torch.full((1, 3, 64), 300.0), torch.full((1, 1, 64), -300.0)], dim=1).half()
+    output, weights = attention(query, value, return_attention_scores=True)
+    assert output.isfinite().all()
+    torch.testing.assert_close(weights.float().sum(2), torch.ones(1, 2), atol=2e-3, rtol=0)
+    output.sum().backward()
+    assert query.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("mode", SCORE_MODES)
+def test_it_compiles_without_a_break(mode):
+    attention = Attention(True, mode, query_size=3, key_size=3)
+    compiled = torch.compile(attention, backend="eager", fullgraph=True)
+    query, value = torch.randn(2, 4, 3), torch.randn(2, 5, 3)
+    mask = torch.tensor([[True] * 5, [True] * 2 + [False] * 3])
+    expected = attention(query, value, value_mask=mask, use_causal_mask=True)
+    torch.testing.assert_close(compiled(query, value, value_mask=mask, use_causal_mask=True), expected)
+
+
 def test_without_scores_the_output_alone_is_returned():
     attention = Attention()
     query, value = torch.randn(2, 3, 4), torch.randn(2, 5, 4)
@@ -248,12 +288,34 @@ def test_huge_scores_neither_overflow_nor_lose_a_gradient():
         ((2, 3, 4), (2, 5, 3), None, {}, "query has 4 features but key has 3"),
         ((2, 3, 4), (2, 5, 4), None, {"value_mask": torch.ones(2, 3, dtype=bool)}, "value_mask has shape"),
         ((2, 3, 4), (2, 5, 4), None, {"query_mask": torch.ones(2, 3)}, "query_mask is torch.float32"),
+        ((2, 3, 4), (2, 5, 4), None, {"query_mask": np.ones((2, 3), bool)}, "query_mask is a ndarray"),
+        (
+            (2, 3, 4),
+            (2, 5, 4),
+            None,
+            {"coverage": torch.ones(2, 5, 3)},
+            "coverage has shape .2, 5, 3., expected .2, 3, 5",
+        ),
+        (
+            (2, 3, 4),
+            (2, 5, 4),
+            None,
+            {"key": torch.zeros(2, 5, 4).double()},
+            "types differ: torch.float32, torch.float32 and torch.float64",
+        ),
+        (
+            (2, 3, 4),
+            (2, 5, 4),
+            None,
+            {"key": torch.zeros(2, 5, 4).long()},
+            "key is torch.int64, expected floating",
+        ),
     ],
 )
 def test_wrong_shapes_get_one_clear_message(query, value, key, masks, message):
     tensors = [None if shape is None else torch.zeros(shape) for shape in (query, value, key)]
     with pytest.raises(ValueError, match=message):
-        Attention()(*tensors, **masks)
+        Attention(key_size=4, coverage=True)(*tensors[: 2 if key is None else 3], **masks)
 
 
 def test_arguments_that_do_not_fit_are_refused():

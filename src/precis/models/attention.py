@@ -20,7 +20,10 @@ def masked_log_softmax(scores: Tensor, mask: Tensor) -> Tensor:
     -inf where masked, and in a row with every position masked; gradients are finite in either case.
     Computed in float32 at least, so that no score of a half-precision model overflows.
     """
-    scores = scores if scores.dtype == torch.float64 else scores.float()
+    if scores.dtype in (torch.float16, torch.bfloat16):
+        # a product that left the range of float16 is an infinity, and infinity less itself would be NaN
+        limits = torch.finfo(torch.float32)
+        scores = scores.float().clamp(limits.min, limits.max)
     # the lowest finite number and not -inf: a row that is masked as a whole would become NaN
     filled = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     return torch.log_softmax(filled, dim=-1).masked_fill(~mask, -math.inf)
@@ -147,10 +150,10 @@ class Attention(nn.Module):
             made with (in training: after dropout). Each row of weights sums to 1, or to 0 if all is masked.
 
         Raises:
-            ValueError: shapes that do not fit.
+            ValueError: shapes or types that do not fit.
         """
         key = value if key is None else key
-        self._check(query, value, key, query_mask, value_mask)
+        self._check(query, value, key, query_mask, value_mask, coverage)
         scores = self.scores(self.project_queries(query), self.project_keys(key), coverage)
         mask = torch.ones(1, 1, key.shape[1], dtype=torch.bool, device=query.device)
         if value_mask is not None:
@@ -158,7 +161,7 @@ class Attention(nn.Module):
         if use_causal_mask:
             num_queries, num_keys = query.shape[1], key.shape[1]
             mask = mask & mask.new_ones(num_queries, num_keys).tril()
-        weights = masked_log_softmax(scores, mask).exp().to(scores.dtype)
+        weights = masked_log_softmax(scores, mask).exp().to(value.dtype)
         weights = self._drop(weights)
         output = weights @ value
         if query_mask is not None:
@@ -256,7 +259,13 @@ class Attention(nn.Module):
         return torch.where(kept.bool(), weights / keep, 0.0)
 
     def _check(
-        self, query: Tensor, value: Tensor, key: Tensor, query_mask: Tensor | None, value_mask: Tensor | None
+        self,
+        query: Tensor,
+        value: Tensor,
+        key: Tensor,
+        query_mask: Tensor | None,
+        value_mask: Tensor | None,
+        coverage: Tensor | None,
     ) -> None:
         problems = []
         for name, tensor in (("query", query), ("value", value), ("key", key)):
@@ -264,6 +273,12 @@ class Attention(nn.Module):
                 problems.append(
                     f"{name} has shape {tuple(tensor.shape)}, expected (batch, positions, features)"
                 )
+            elif not tensor.is_floating_point():
+                problems.append(f"{name} is {tensor.dtype}, expected floating-point numbers")
+        if len({query.dtype, value.dtype, key.dtype}) > 1 and not torch.is_autocast_enabled(
+            query.device.type
+        ):
+            problems.append(f"types differ: {query.dtype}, {value.dtype} and {key.dtype}")
         if not problems:
             if not query.shape[0] == value.shape[0] == key.shape[0]:
                 problems.append("query, value and key differ in their batch sizes")
@@ -280,10 +295,16 @@ class Attention(nn.Module):
         for name, mask, of in (("query_mask", query_mask, query), ("value_mask", value_mask, value)):
             if mask is None:
                 continue
+            if not isinstance(mask, Tensor):
+                problems.append(f"{name} is a {type(mask).__name__}, expected a tensor of torch.bool")
+                continue
             if mask.dtype != torch.bool:
                 problems.append(f"{name} is {mask.dtype}, expected torch.bool, True at words")
             if mask.shape != of.shape[:2]:
                 problems.append(f"{name} has shape {tuple(mask.shape)}, expected {tuple(of.shape[:2])}")
+        expected = query.shape[:2] + key.shape[1:2]
+        if coverage is not None and coverage.shape != expected:
+            problems.append(f"coverage has shape {tuple(coverage.shape)}, expected {tuple(expected)}")
         if problems:
             shapes = f"query {tuple(query.shape)}, value {tuple(value.shape)}, key {tuple(key.shape)}"
             raise ValueError(f"Attention cannot be computed: {'; '.join(problems)} (found {shapes})")
