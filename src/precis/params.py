@@ -252,8 +252,9 @@ class TrainParams(Section):
     log_every_updates: int = Field(ge=1)
     checkpoint_every_updates: int = Field(ge=1)
     max_skipped_batches: int = Field(ge=0)
-    coverage_epochs: float = Field(ge=0)
+    coverage_updates: int = Field(ge=0)
     coverage_learning_rate: float = Field(gt=0, le=1)
+    coverage_speedup: float = Field(gt=0)
     coverage_max_loss: float = Field(ge=0)
     coverage_min_repetition: float = Field(ge=0, le=1)
 

@@ -1,4 +1,4 @@
-"""A training of seconds, as a process that a test can stop: `python small_training.py FOLDER`."""
+"""A training of seconds, as a process that a test can stop: `python small_training.py FOLDER [coverage]`."""
 
 import logging
 import sys
@@ -13,7 +13,8 @@ from precis.batches.data_module import EncodedDataModule
 from precis.batches.encoded import SCHEMA, write_encoded
 from precis.models.build import build_model
 from precis.stages.entry import run_stage
-from precis.training.run import Trained, train
+from precis.training.coverage_phase import train_in_phases
+from precis.training.run import Trained, train, validation_plan
 from precis.training.tracking import RunRecord
 
 VOCABULARY_SIZE = 20
@@ -63,8 +64,8 @@ def write_corpus(directory: Path) -> None:
         write_encoded([pa.RecordBatch.from_pylist(rows, schema=SCHEMA)], directory / f"{split}.arrow")
 
 
-def run(directory: Path, **settings: object) -> Trained:
-    """Train, or go on training, in `directory`."""
+def run(directory: Path, *, coverage: bool = False, **settings: object) -> Trained:
+    """Train, or go on training, in `directory`; with `coverage` there is a second phase that has it."""
     torch.set_num_threads(1)
     pl.seed_everything(7, verbose=False)
     corpus = directory / "encoded"
@@ -76,7 +77,7 @@ def run(directory: Path, **settings: object) -> Trained:
         source_vocabulary_size=VOCABULARY_SIZE,
         target_vocabulary_size=VOCABULARY_SIZE,
         shared_vocabulary=True,
-        **OPTIONS,
+        **{**OPTIONS, "coverage": coverage, "coverage_weight": 1.0 if coverage else 0.0},
     )
     work = directory / "work"
     work.mkdir(exist_ok=True)
@@ -84,6 +85,7 @@ def run(directory: Path, **settings: object) -> Trained:
     defaults = {
         "seed": 7,
         "max_epochs": 5,
+        "validations_per_epoch": 2,
         "max_minutes": 0.0,
         "optimizer": "adam",
         "learning_rate": 0.01,
@@ -92,18 +94,31 @@ def run(directory: Path, **settings: object) -> Trained:
         "weight_decay": 0.0,
         "gradient_clip": 1.0,
         "patience": 10,
-        "validations_per_epoch": 2,
         "log_every_updates": 4,
         "checkpoint_every_updates": 3,
         "max_skipped_batches": 0,
     }
-    return train(model, data, record, work, name="pointer", summarize=lambda: [], **{**defaults, **settings})
+    values = {**defaults, **settings}
+    if coverage:
+        return train_in_phases(
+            model, data, record, work, name="pointer", summarize=lambda: [],
+            # all that the second phase needs to be tried and kept
+            repetition=lambda: 0.1 if model.options["coverage_on"] else 0.5,
+            coverage_updates=40, coverage_learning_rate=0.5, coverage_speedup=20.0, coverage_max_loss=1.0,
+            coverage_min_repetition=0.01, **values,
+        )  # fmt: skip
+    epochs = values.pop("max_epochs"), values.pop("validations_per_epoch")
+    num_updates, interval = validation_plan(data.updates_per_epoch, *epochs)
+    return train(
+        model, data, record, work, name="pointer", summarize=lambda: [], num_updates=num_updates,
+        validation_interval=interval, **values,
+    )  # fmt: skip
 
 
 def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    run(Path(sys.argv[1]))
+    run(Path(sys.argv[1]), coverage=sys.argv[2:] == ["coverage"])
 
 
 if __name__ == "__main__":

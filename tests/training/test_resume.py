@@ -14,7 +14,7 @@ import torch
 SMALL_TRAINING = Path(__file__).with_name("small_training.py")
 
 
-def start(directory: Path) -> subprocess.Popen:
+def start(directory: Path, *arguments: str) -> subprocess.Popen:
     directory.mkdir(exist_ok=True)
     environment = {
         **os.environ,
@@ -22,20 +22,23 @@ def start(directory: Path) -> subprocess.Popen:
         "OMP_NUM_THREADS": "1",
     }
     return subprocess.Popen(
-        [sys.executable, SMALL_TRAINING, directory], env=environment, stderr=subprocess.PIPE, text=True
+        [sys.executable, SMALL_TRAINING, directory, *arguments],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
-def wait_for_update(directory: Path, update: int, process: subprocess.Popen) -> None:
+def wait_for_update(directory: Path, update: int, process: subprocess.Popen, folder: str = "work") -> None:
     deadline = time.monotonic() + 120
-    while not any(int(path.stem) >= update for path in (directory / "work").glob("*.ckpt")):
+    while not any(int(path.stem) >= update for path in (directory / folder).glob("*.ckpt")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline, f"no checkpoint at update {update}"
         time.sleep(0.005)
 
 
-def finish(directory: Path) -> str:
-    _, errors = (process := start(directory)).communicate(timeout=200)
+def finish(directory: Path, *arguments: str) -> str:
+    _, errors = (process := start(directory, *arguments)).communicate(timeout=200)
     assert process.returncode == 0, errors
     return errors
 
@@ -109,3 +112,23 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, undis
     errors = finish(tmp_path)
     assert f"{newest} is damaged and not used: going on from {before.name}" in errors
     assert_same_training(tmp_path, undisturbed)
+
+
+def test_a_training_killed_in_its_coverage_phase_goes_on_there(tmp_path):
+    finish(tmp_path / "undisturbed", "coverage")
+    disturbed = tmp_path / "disturbed"
+    process = start(disturbed, "coverage")
+    wait_for_update(disturbed, 19, process, "work/coverage")
+    process.kill()
+    process.wait()
+
+    errors = finish(disturbed, "coverage")
+    assert "pointer with coverage: going on from update" in errors
+    assert "pointer: going on" not in errors, "the first phase was done"
+    for phase in ("plain", "coverage"):
+        for name in ("best/model.safetensors", "best/model.json"):
+            path = Path("work") / phase / name
+            assert (disturbed / path).read_bytes() == (tmp_path / "undisturbed" / path).read_bytes()
+    options = json.loads((disturbed / "work" / "coverage" / "best" / "model.json").read_text())["options"]
+    assert options["coverage_on"] is True
+    assert points(disturbed) == points(tmp_path / "undisturbed")

@@ -118,7 +118,8 @@ class PackedKeys:
         with torch.autocast("cpu", enabled=False):
             scores = _PackedScores.apply(self._documents, *parts)  # type: ignore[no-untyped-call]
         padded = scores.new_zeros(self._shape.numel()).index_copy(0, self._places, scores)
-        return padded.view(len(queries), 1, -1)
+        result: Tensor = padded.view(len(queries), 1, -1)
+        return result
 
 
 class _PackedScores(torch.autograd.Function):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, overload
+from typing import Any, Literal, overload
 
 import torch
 from torch import Tensor, nn
@@ -292,7 +292,10 @@ class Attention(nn.Module):
                 problems.append(f"query has {query.shape[2]} features, this layer was built for {query_size}")
             if key_size is not None and key.shape[2] != key_size:
                 problems.append(f"key has {key.shape[2]} features, this layer was built for {key_size}")
-        for name, mask, of in (("query_mask", query_mask, query), ("value_mask", value_mask, value)):
+        masks: list[tuple[str, Any, Tensor]] = [
+            ("query_mask", query_mask, query), ("value_mask", value_mask, value)
+        ]  # fmt: skip
+        for name, mask, of in masks:
             if mask is None:
                 continue
             if not isinstance(mask, Tensor):

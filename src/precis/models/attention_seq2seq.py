@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
 from precis.errors import PrecisError
@@ -130,6 +130,11 @@ class AttentionSeq2Seq(SummarizationModel):
             super().switch_coverage(on)
         self.coverage_on = on
         self.options["coverage_on"] = on
+
+    @override
+    def coverage_parameters(self) -> list[nn.Parameter]:
+        w_c = self.decoder.attention.w_c
+        return [] if w_c is None else [w_c]
 
     @property
     def smoothing(self) -> float:

@@ -97,3 +97,7 @@ class SummarizationModel(nn.Module, ABC):
         """
         if on:
             raise PrecisError("this model has no coverage: build it with `coverage: true`")
+
+    def coverage_parameters(self) -> list[nn.Parameter]:
+        """The weights that only coverage has: w_c of the attention; none in a model without it."""
+        return []

@@ -83,6 +83,10 @@ class PointerGenerator(SummarizationModel):
         self.seq2seq.switch_coverage(on)
         self.options["coverage_on"] = on
 
+    @override
+    def coverage_parameters(self) -> list[nn.Parameter]:
+        return self.seq2seq.coverage_parameters()
+
     def _gate(self, context: Tensor, query: Tensor, inputs: Tensor) -> Tensor:
         """Logit of p_gen = sigmoid(w_h* h*_t + w_s s_t + w_x x_t + b_ptr) (eq. 8), (..., 1)."""
         logit: Tensor = self.gate(torch.cat([context, query, inputs], dim=-1))

@@ -17,21 +17,31 @@ log = logging.getLogger(__name__)
 
 
 class BestModel(pl.Callback):
-    """Early stopping on the validation loss, with the best weights on disk as a model and not as a checkpoint.
+    """Early stopping, with the best weights on disk as a model and not as a checkpoint.
 
     Args:
         directory: where the best model goes.
         save: writes the model into a folder.
+        rank: of a validation by its loss: numbers of which the smaller ones are better; the first decides, among
+            equals the second, and so on.
         patience: validations in a row without a better loss after which training stops.
         first_update: updates of the phases before.
     """
 
     def __init__(
-        self, directory: Path, *, save: Callable[[Path], None], patience: int, first_update: int
+        self,
+        directory: Path,
+        *,
+        save: Callable[[Path], None],
+        rank: Callable[[float], tuple[float, ...]],
+        patience: int,
+        first_update: int,
     ) -> None:
         self._directory = directory
         self._first_update = first_update
         self._save = save
+        self._rank = rank
+        self._best_rank: tuple[float, ...] = ()
         self._patience = patience
         self.best_loss = math.inf
         self.best_update = 0
@@ -40,12 +50,12 @@ class BestModel(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the model if it is the best so far; stop if the last ones were not."""
         loss = float(trainer.callback_metrics["validation_loss"])
-        if loss < self.best_loss:
-            self.best_loss, self.best_update, self.num_worse = (
-                loss,
-                self._first_update + trainer.global_step,
-                0,
-            )
+        rank = self._rank(loss)
+        if math.isfinite(loss) and (not self._best_rank or rank < self._best_rank):
+            self._best_rank = rank
+            self.best_loss = loss
+            self.best_update = self._first_update + trainer.global_step
+            self.num_worse = 0
             refuse_non_finite(pl_module.state_dict())
             with atomic_directory(self._directory) as directory:
                 self._save(directory)
@@ -53,19 +63,25 @@ class BestModel(pl.Callback):
         self.num_worse += 1
         if self.num_worse >= self._patience:
             log.info(
-                "stopping early: no better validation loss than %.4f (update %d) in %d validations",
-                self.best_loss,
+                "stopping early: nothing better than update %d (validation loss %.4f) in %d validations",
                 self.best_update,
+                self.best_loss,
                 self.num_worse,
             )
             trainer.should_stop = True
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into the checkpoint."""
-        return {"best_loss": self.best_loss, "best_update": self.best_update, "num_worse": self.num_worse}
+        return {
+            "best_rank": list(self._best_rank),
+            "best_loss": self.best_loss,
+            "best_update": self.best_update,
+            "num_worse": self.num_worse,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Comes from the checkpoint."""
+        self._best_rank = tuple(state_dict["best_rank"])
         self.best_loss = state_dict["best_loss"]
         self.best_update = state_dict["best_update"]
         self.num_worse = state_dict["num_worse"]

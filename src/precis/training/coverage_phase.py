@@ -1,4 +1,4 @@
-"""Coverage switched on when training is done, for a short while, and kept only if it pays.
+"""Coverage switched on when validation no longer gets better, for a short while, and kept only if it pays.
 
 See et al. (2017, section 5) found that coverage taught from the start spoils the model, and that a short
 phase at the end is enough. Here that phase is tried by itself and judged on the validation split.
@@ -19,12 +19,14 @@ from precis.batches.data_module import EncodedDataModule
 from precis.files import atomic_path
 from precis.models.base import SummarizationModel
 from precis.models.storage import WEIGHTS_FILE
-from precis.training.run import Trained, train
+from precis.training.run import Trained, train, validation_plan
 from precis.training.tracking import RunRecord
 
 log = logging.getLogger(__name__)
 
 _TRAINED_FILE = "trained.json"
+_VALIDATIONS = 5  # of the second phase
+_ENOUGH = 0.25  # share of the repetition that may be left: below it the likelihood decides what is best
 
 
 def train_in_phases(
@@ -35,15 +37,20 @@ def train_in_phases(
     *,
     name: str,
     repetition: Callable[[], float],
-    coverage_epochs: float,
+    max_epochs: float,
+    validations_per_epoch: int,
+    coverage_updates: int,
     coverage_learning_rate: float,
+    coverage_speedup: float,
     coverage_max_loss: float,
     coverage_min_repetition: float,
     **settings: Any,
 ) -> Trained:
     """Train without coverage; then, if summaries repeat themselves, with it; keep what is better.
 
-    Each phase leaves a file when it is done, so that an interrupted training goes on in the right one.
+    The first phase ends when validation has not become better for a while, or with its last update, to which
+    the learning rate has fallen so low that validation stands still. Each phase leaves a file when it is done, so
+    that an interrupted training goes on in the right one.
 
     Args:
         model: with or without coverage; one without has one phase.
@@ -52,18 +59,24 @@ def train_in_phases(
         directory: holds a folder for each phase.
         name: the model's name, for people.
         repetition: the share of three-word phrases in validation summaries that repeat an earlier one.
-        coverage_epochs: length of the second phase; 0 switches coverage on from the start, in one phase.
+        max_epochs: how often the first phase sees every row at the most; rounded up to whole validations.
+        validations_per_epoch: how often the validation split is read in an epoch of the first phase.
+        coverage_updates: length of the second phase, rounded up to whole validations; 0: coverage is on from the
+            start, in one phase.
         coverage_learning_rate: of the second phase, as a share of the highest.
+        coverage_speedup: how many times faster the weights learn there that only coverage has.
         coverage_max_loss: by which share the validation loss may grow.
         coverage_min_repetition: below it there is nothing to gain, and no second phase.
         settings: of `train`.
     """
-    if not model.options.get("coverage") or coverage_epochs == 0:
-        return train(model, data, record, directory / "plain", name=name, **settings)
+    num_updates, interval = validation_plan(data.updates_per_epoch, max_epochs, validations_per_epoch)
+    first = {**settings, "num_updates": num_updates, "validation_interval": interval}
+    if not model.options.get("coverage") or coverage_updates == 0:
+        return train(model, data, record, directory / "plain", name=name, **first)
     model.switch_coverage(False)
     plain = _finished(directory / "plain")
     if plain is None:
-        plain = train(model, data, record, _made(directory / "plain"), name=name, **settings)
+        plain = train(model, data, record, _made(directory / "plain"), name=name, **first)
         _finish(directory / "plain", plain)
     model.load_state_dict(load_file(plain.directory / WEIGHTS_FILE))
     before = repetition()
@@ -74,14 +87,21 @@ def train_in_phases(
 
     log.info("%s: %.1f %% of phrases repeat; trying coverage", name, 100 * before)
     model.switch_coverage(True)
+    without, enough = plain, max(_ENOUGH * before, coverage_min_repetition)
+
+    def rank(loss: float) -> tuple[float, ...]:
+        share = repetition()
+        log.info("%s with coverage: %.1f %% of phrases repeat", name, 100 * share)
+        return max(0.0, _growth(loss, without) - coverage_max_loss), max(0.0, share - enough), loss
+
+    interval = -(-coverage_updates // _VALIDATIONS)
     second = {
         **settings,
-        "max_epochs": coverage_epochs,
+        "num_updates": interval * _VALIDATIONS,
+        "validation_interval": interval,
         "learning_rate": settings["learning_rate"] * coverage_learning_rate,
         "warmup_updates": 0,
-        "final_learning_rate": 1.0,
-        # one validation, at the end: an earlier model has learned less of coverage
-        "validations_per_epoch": max(1, int(1 / coverage_epochs)),
+        "patience": _VALIDATIONS,
     }
     covered = train(
         model,
@@ -90,10 +110,12 @@ def train_in_phases(
         _made(directory / "coverage"),
         name=f"{name} with coverage",
         first_update=plain.num_updates,
+        coverage_speedup=coverage_speedup,
+        rank=rank,
         **second,
     )
-    after = repetition()
-    growth = covered.best_loss / plain.best_loss - 1
+    model.load_state_dict(load_file(covered.directory / WEIGHTS_FILE))
+    after, growth = repetition(), _growth(covered.best_loss, plain)
     pays = after < before and growth <= coverage_max_loss
     record.log_summary(
         {"repetition_with_coverage": after, "coverage_loss_growth": growth, "coverage_kept": float(pays)}
@@ -108,6 +130,10 @@ def train_in_phases(
     )
     chosen = covered if pays else plain
     return replace(chosen, num_updates=covered.num_updates, seconds=plain.seconds + covered.seconds)
+
+
+def _growth(loss: float, plain: Trained) -> float:
+    return loss / plain.best_loss - 1
 
 
 def _made(directory: Path) -> Path:

@@ -63,7 +63,8 @@ def train(
     name: str,
     summarize: Callable[[], list[tuple[str, str]]],
     seed: int,
-    max_epochs: float,
+    num_updates: int,
+    validation_interval: int,
     max_minutes: float,
     optimizer: str,
     learning_rate: float,
@@ -72,11 +73,12 @@ def train(
     weight_decay: float,
     gradient_clip: float,
     patience: int,
-    validations_per_epoch: int,
     log_every_updates: int,
     checkpoint_every_updates: int,
     max_skipped_batches: int,
+    coverage_speedup: float = 1.0,
     first_update: int = 0,
+    rank: Callable[[float], tuple[float, ...]] = lambda loss: (loss,),
 ) -> Trained:
     """Train until the last update, or until validation says that it is enough.
 
@@ -88,7 +90,8 @@ def train(
         name: the model's name, for people.
         summarize: gives pairs of reference and summary for a few validation rows.
         seed: of dropout.
-        max_epochs: how often every row is seen at the most; rounded up to whole validations.
+        num_updates: at the most.
+        validation_interval: updates between two validations.
         max_minutes: of training; 0 for no limit.
         optimizer: adam or adagrad.
         learning_rate: the highest.
@@ -96,19 +99,18 @@ def train(
         final_learning_rate: the share of the highest that is left at the end.
         weight_decay: decoupled; for Adam only.
         gradient_clip: the largest norm of all gradients together.
-        patience: validations in a row without a better loss after which training stops.
-        validations_per_epoch: how often the validation split is read in an epoch.
+        patience: validations in a row without a better one after which training stops.
         log_every_updates: updates between two points of the training loss.
         checkpoint_every_updates: updates between two checkpoints.
         max_skipped_batches: non-finite updates that are left out before training stops.
+        coverage_speedup: how many times faster the weights learn that only coverage has.
         first_update: updates of the phases before this one.
+        rank: of a validation by its loss, as `BestModel` takes it; the model then has the weights validated.
 
     Raises:
         PrecisError: a loss or gradient is not finite, or nothing was ever validated.
     """
-    validation_interval = math.ceil(data.updates_per_epoch / validations_per_epoch)
-    num_validations = max(1, math.ceil(data.updates_per_epoch * max_epochs / validation_interval))
-    num_updates = num_validations * validation_interval
+    model.train()  # Lightning would leave a model that has just been decoded with without dropout
     data.plan(num_updates, first_update=first_update)
     torch.manual_seed(seed + first_update)
     checkpoint = _checkpoint_to_go_on_from(directory)
@@ -126,11 +128,13 @@ def train(
         total_updates=num_updates,
         weight_decay=weight_decay,
         gradient_clip=gradient_clip,
+        coverage_speedup=coverage_speedup,
         recorder=FlightRecorder(directory, row_id=data.training.row_id, max_skipped=max_skipped_batches),
     )
     best = BestModel(
         directory / "best",
         save=lambda path: save_model(model, path),
+        rank=rank,
         patience=patience,
         first_update=first_update,
     )
@@ -188,6 +192,13 @@ def train(
         num_updates=first_update + trainer.global_step,
         seconds=resume.seconds,
     )
+
+
+def validation_plan(updates_per_epoch: int, max_epochs: float, validations_per_epoch: int) -> tuple[int, int]:
+    """Updates of a training, rounded up to whole validations, and updates between two of them."""
+    interval = math.ceil(updates_per_epoch / validations_per_epoch)
+    num_validations = max(1, math.ceil(updates_per_epoch * max_epochs / interval))
+    return num_validations * interval, interval
 
 
 def _checkpoint_to_go_on_from(directory: Path) -> Path | None:

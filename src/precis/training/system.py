@@ -27,6 +27,7 @@ class SummarizationSystem(pl.LightningModule):
         total_updates: updates in all epochs together.
         weight_decay: decoupled; for Adam only.
         gradient_clip: the largest norm of all gradients together.
+        coverage_speedup: how many times faster the weights learn that only coverage has.
         recorder: told of updates that are not finite.
     """
 
@@ -41,6 +42,7 @@ class SummarizationSystem(pl.LightningModule):
         total_updates: int,
         weight_decay: float,
         gradient_clip: float,
+        coverage_speedup: float,
         recorder: FlightRecorder,
     ) -> None:
         super().__init__()
@@ -52,8 +54,10 @@ class SummarizationSystem(pl.LightningModule):
         self._total_updates = total_updates
         self._weight_decay = weight_decay
         self._gradient_clip = gradient_clip
+        self._coverage_speedup = coverage_speedup
         self._recorder = recorder
         self._batch: Batch | None = None
+        self._loss: Tensor | None = None
         # sums since the last logged point, on the device: reading them at each update would make it wait
         self.training_nll: Tensor
         self.training_tokens: Tensor
@@ -63,8 +67,8 @@ class SummarizationSystem(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-        self._batch = batch
         losses = self.model.training_loss(*inputs_of(batch))
+        self._batch, self._loss = batch, losses.total.detach()
         self.training_nll += losses.nll_sum.detach()
         self.training_tokens += losses.num_tokens
         return losses.total
@@ -74,14 +78,22 @@ class SummarizationSystem(pl.LightningModule):
     ) -> None:
         """Clip all gradients by their norm together; an update that is not finite goes to the recorder."""
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self._gradient_clip, foreach=True)
-        if not norm.isfinite():
-            assert self._batch is not None
+        assert self._batch is not None and self._loss is not None
+        if not torch.stack([norm.float(), self._loss.float()]).isfinite().all():
             # looking for the row runs the model again, and must not change what dropout draws next
             with torch.random.fork_rng():
                 self._recorder.record(self.model, self._batch, self.global_step)
             # without gradients the optimizer leaves weights and moments as they are
             optimizer.zero_grad(set_to_none=True)
             self.training_nll.nan_to_num_(0.0, 0.0, 0.0)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The number of skipped batches goes into the checkpoint: its bound is for the whole training."""
+        checkpoint["num_skipped"] = self._recorder.num_skipped
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """It comes from the checkpoint."""
+        self._recorder.num_skipped = checkpoint["num_skipped"]
 
     def take_training_loss(self) -> float:
         """The mean negative log-likelihood of a training word since this was last called."""
@@ -111,7 +123,15 @@ class SummarizationSystem(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer in its fused form, its rate changed after every update."""
-        parameters = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        own = self.model.coverage_parameters()
+        others = [
+            parameter
+            for parameter in self.model.parameters()
+            if parameter.requires_grad and not any(parameter is other for other in own)
+        ]
+        parameters: list[dict[str, Any]] = [{"params": others}]
+        if own:
+            parameters.append({"params": own, "lr": self._learning_rate * self._coverage_speedup})
         optimizer: torch.optim.Optimizer
         if self._optimizer == "adam":
             optimizer = torch.optim.AdamW(
