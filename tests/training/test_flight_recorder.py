@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -73,3 +74,61 @@ def test_a_batch_may_be_skipped_so_many_times(poisoned, caplog, monkeypatch):
     weights = load_file(poisoned / "work" / "best" / "model.safetensors")
     spoiled = [name for name, weight in weights.items() if not weight.isfinite().all()]
     assert spoiled == ["seq2seq.embeddings.source"], "no other weight took up the NaN"
+
+
+class _Planted(torch.autograd.Function):
+    """The number itself, and an infinity as its gradient."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * float("inf")
+
+
+def test_an_infinity_in_the_gradient_alone_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    import small_training
+
+    build = small_training.build_model
+
+    def with_a_trap(*arguments, **options):
+        model = build(*arguments, **options)
+        loss_of = model.training_loss
+
+        def training_loss(source, target):
+            losses = loss_of(source, target)
+            trapped = (source.extended_ids == 22).any()  # a source with three unknown words
+            return replace(losses, total=_Planted.apply(losses.total)) if trapped else losses
+
+        model.training_loss = training_loss
+        return model
+
+    monkeypatch.setattr(small_training, "build_model", with_a_trap)
+    with pytest.raises(PrecisError, match=r"the rows 'train/.*' caused it") as caught:
+        run(tmp_path)
+    (path,) = (tmp_path / "work").glob("non_finite_*.safetensors")
+    assert str(path) in str(caught.value)
+    with safe_open(path, "pt") as file:
+        ids, guilty = (json.loads(file.metadata()[key]) for key in ("row_ids", "guilty_row_ids"))
+        trapped = (file.get_tensor("source_extended_ids") == 22).any(dim=1)
+    assert guilty == [row for row, is_trapped in zip(ids, trapped.tolist(), strict=True) if is_trapped]
+
+
+def test_a_nan_in_a_weight_is_told_from_a_bad_row(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    import small_training
+
+    build = small_training.build_model
+
+    def with_a_nan(*arguments, **options):
+        model = build(*arguments, **options)
+        with torch.no_grad():
+            model.gate.weight[0, 3] = float("nan")
+        return model
+
+    monkeypatch.setattr(small_training, "build_model", with_a_nan)
+    with pytest.raises(PrecisError, match=r"the weights gate.weight held a NaN .* and so every row fails"):
+        run(tmp_path)

@@ -56,12 +56,14 @@ class FlightRecorder:
         }
         with atomic_path(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
-        culprits = (
-            "the rows " + ", ".join(repr(ids[place]) for place in guilty)
-            if guilty
-            else "no single row, only the batch as a whole,"
-        )
-        found = f"NaN or infinity in the loss or its gradient at update {update}: {culprits} caused it"
+        spoiled = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
+        if spoiled and len(guilty) == len(ids):
+            cause = f"the weights {', '.join(spoiled)} held a NaN or an infinity before it, and so every row fails"
+        elif guilty:
+            cause = "the rows " + ", ".join(repr(ids[place]) for place in guilty) + " caused it"
+        else:
+            cause = "no single row, only the batch as a whole, caused it"
+        found = f"NaN or infinity in the loss or its gradient at update {update}: {cause}"
         if self.num_skipped >= self._max_skipped:
             advice = "look at these rows, lower train.learning_rate, or let train.max_skipped_batches leave some out"
             raise PrecisError(f"{found}. The batch is in {path}; {advice}")
