@@ -12,7 +12,7 @@ from torch import Tensor
 from precis.decoding.step import SpecialIds
 
 SPECIAL = SpecialIds(pad=0, unk=1, bos=2, eos=3)
-CONTEXTS = 97  # so many that two orders of the same words are no tie
+CONTEXTS = 97  # a prime above the number of words: two orders of the same words are no tie
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,20 @@ class TableDecoder:
 
     @classmethod
     def random(
-        cls, seed: int, vocabulary_size: int, source_length: int, *, copies: bool, spread: float = 1.5
+        cls,
+        seed: int,
+        vocabulary_size: int,
+        source_length: int,
+        *,
+        copies: bool,
+        spread: float = 1.5,
+        contexts: int = CONTEXTS,
     ):
+        assert vocabulary_size + source_length < contexts
         generator = torch.Generator().manual_seed(seed)
 
         def normal(size: int) -> Tensor:
-            return spread * torch.randn(CONTEXTS, size, generator=generator, dtype=torch.float64)
+            return spread * torch.randn(contexts, size, generator=generator, dtype=torch.float64)
 
         return cls(
             vocab=normal(vocabulary_size).log_softmax(1),
@@ -59,7 +67,7 @@ class TableDecoder:
         return {"context": memory["shift"].unsqueeze(1).repeat(1, beams)}
 
     def step(self, memory: dict[str, Tensor], state: dict[str, Tensor], previous_ids: Tensor) -> TableStep:
-        context = (5 * state["context"] + previous_ids) % CONTEXTS
+        context = (5 * state["context"] + previous_ids) % len(self.vocab)
         attention = None
         if self.attention is not None:
             mask = memory["mask"].unsqueeze(1)
@@ -93,7 +101,7 @@ def all_hypotheses(
     def walk(
         context: int, previous: int, ids: tuple[int, ...], logs: tuple[float, ...], coverage: list[float]
     ):
-        context = (5 * context + previous) % CONTEXTS
+        context = (5 * context + previous) % len(decoder.vocab)
         attention = [0.0] * len(source)
         if decoder.attention is not None:
             raw = decoder.attention[context][: len(source)]

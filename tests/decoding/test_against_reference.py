@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from table_decoder import CONTEXTS, SPECIAL, Scored, TableDecoder
+from table_decoder import SPECIAL, Scored, TableDecoder
 
 from precis.decoding.beam_search import BeamSettings, beam_search
 from precis.decoding.penalties import Penalties
@@ -55,7 +55,7 @@ def plain_search(
     for num_words in range(max_length + 1):
         ends, words = [], []
         for log_prob, ids, before_it, previous, coverage in open_:
-            context = (5 * before_it + previous) % CONTEXTS
+            context = (5 * before_it + previous) % len(decoder.vocab)
             attention = decoder.attention[context][: len(source)]
             attention = (attention / attention.sum()).tolist()
             covered = [before + now for before, now in zip(coverage, attention, strict=True)]
@@ -107,7 +107,7 @@ def test_the_search_finds_what_a_plain_one_finds(vocabulary_size, examples):
         stop_early=st.booleans(),
     )
     def check(seed, sources, banned, copies, beam_size, lengths, penalties, block, stop_early):
-        decoder = TableDecoder.random(seed, vocabulary_size, 6, copies=copies, spread=2.0)
+        decoder = TableDecoder.random(seed, vocabulary_size, 6, copies=copies, spread=2.0, contexts=1009)
         width = max(map(len, sources))
         extended_ids = torch.tensor([one + [SPECIAL.pad] * (width - len(one)) for one in sources])
         how = {
