@@ -5,6 +5,7 @@ import pytest
 import torch
 from table_decoder import SPECIAL, TableDecoder, all_hypotheses
 
+from precis.decoding.repetition import NgramBlock
 from precis.decoding.sampling import SamplingSettings, draw, sample
 from precis.errors import PrecisError
 
@@ -71,6 +72,35 @@ def test_lengths_are_kept():
     decoder = TableDecoder.random(3, vocabulary_size=6, source_length=3, copies=True)
     (found,) = drawn(decoder, [4, 6, 5], [0], samples=300, min_length=2, max_length=3, seed=1)
     assert {len(hypothesis.ids) for hypothesis in found} == {2, 3}
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_no_ngram_is_drawn_twice_but_of_excepted_words(size):
+    decoder = TableDecoder.random(5, vocabulary_size=6, source_length=3, copies=True)
+    extended_ids = torch.tensor([[4, 6, 7]] * 40)
+    memory = decoder.memory(extended_ids != SPECIAL.pad)
+    settings = SamplingSettings(samples=5, max_length=8, min_length=4, seed=3)
+    how = decoder, memory, extended_ids, settings, SPECIAL, list(range(40))
+    repeated_exception = 0
+    for of_document in sample(*how, None, NgramBlock(size, (5,))):
+        for hypothesis in of_document:
+            ids = hypothesis.ids.tolist()
+            ngrams = [tuple(ids[i : i + size]) for i in range(len(ids) - size + 1)]
+            plain = [ngram for ngram in ngrams if 5 not in ngram]
+            assert len(plain) == len(set(plain))
+            repeated_exception += len(ngrams) - len(set(ngrams)) > 0
+    assert repeated_exception > 0
+
+
+def test_what_is_banned_is_not_drawn_and_where_nothing_is_left_it_ends():
+    decoder = TableDecoder.random(5, vocabulary_size=6, source_length=3, copies=True)
+    extended_ids = torch.tensor([[4, 6, 7]] * 2)
+    memory = decoder.memory(extended_ids != SPECIAL.pad)
+    settings = SamplingSettings(samples=50, max_length=5, min_length=2, seed=3)
+    banned = torch.tensor([[4, 6, SPECIAL.pad, SPECIAL.pad], [4, 5, 6, 7]])
+    some, nothing = sample(decoder, memory, extended_ids, settings, SPECIAL, [0, 1], banned)
+    assert {word for hypothesis in some for word in hypothesis.ids.tolist()} == {5, 7}
+    assert all(len(hypothesis.ids) == 0 and math.isfinite(hypothesis.score) for hypothesis in nothing)
 
 
 def test_settings_that_cannot_be_used_are_refused():

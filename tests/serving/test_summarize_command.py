@@ -1,5 +1,6 @@
 import io
 import json
+from pathlib import Path
 
 import pytest
 from tiny_model import DOCUMENTS, write_model
@@ -83,3 +84,12 @@ def test_settings_that_cannot_be_used_are_told(model, tmp_path, settings, messag
     (tmp_path / "a.txt").write_text(DOCUMENTS[0])
     with pytest.raises(PrecisError, match=message):
         summarize([str(tmp_path)], **{**DEFAULTS, "model": model, "settings": settings})
+
+
+def test_every_parameter_of_decoding_can_be_set():
+    from precis.params import load_params
+    from precis.serving.settings import KINDS, check_values
+
+    decoding = load_params(Path(__file__).parents[2] / "params.yaml").decoding.model_dump(mode="json")
+    assert set(decoding) <= set(KINDS)
+    check_values(decoding)

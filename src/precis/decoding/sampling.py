@@ -7,11 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from precis.decoding.columns import next_words, source_columns
+from precis.decoding.columns import Columns, next_words, source_columns
 from precis.decoding.hypotheses import Endings, Hypothesis, TraceStep, read_hypotheses
+from precis.decoding.repetition import NgramBlock
 from precis.decoding.step import Decoder, Memory, SpecialIds
 from precis.decoding.word_scores import word_scores
 from precis.errors import PrecisError
+
+NO_BLOCK = NgramBlock()
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,8 @@ def sample(
     settings: SamplingSettings,
     special: SpecialIds,
     document_numbers: list[int],
+    banned_ids: Tensor | None = None,
+    ngram_block: NgramBlock = NO_BLOCK,
 ) -> list[list[Hypothesis]]:
     """Draw summaries of each document; scores are log-probabilities under the model, not under the changed one.
 
@@ -65,6 +70,8 @@ def sample(
         settings: how to draw.
         special: the ids that are no words.
         document_numbers: of each document in the corpus: with the seed they decide what is drawn.
+        banned_ids: extended ids that a document's summary must not contain, (B, X), padded; None for none.
+        ngram_block: n-grams that must not come twice.
     """
     num_documents, samples = len(extended_ids), settings.samples
     generators = [torch.Generator().manual_seed(settings.seed * 1_000_003 + n) for n in document_numbers]
@@ -73,6 +80,7 @@ def sample(
     log_probs = torch.zeros(num_documents, samples, dtype=torch.float64)
     steps = torch.full((num_documents, samples), -1)
     own = torch.arange(samples).expand(num_documents, -1)
+    history = previous.unsqueeze(2)[:, :, :0]
     trace: list[TraceStep] = []
     columns = None
     for num_words in range(settings.max_length + 1):
@@ -108,8 +116,16 @@ def sample(
             [part.gather(2, at_end - size) for part in (words.total, words.generated, words.copied)], dim=2
         )
         choosable = all_log_probs.clone()
+        if banned_ids is not None:
+            _forbid(choosable, banned_ids.unsqueeze(1).expand(-1, samples, -1), columns, size, special.pad)
+        repeated = ngram_block.completions(history, nothing=special.pad)
+        if repeated is not None:
+            _forbid(choosable, repeated, columns, size, special.pad)
         if num_words < settings.min_length:
             choosable.scatter_(2, at_end, -torch.inf)
+            # where every word is forbidden, a short summary is better than none
+            nothing_left = (choosable == -torch.inf).all(2, keepdim=True)
+            choosable.scatter_(2, at_end, torch.where(nothing_left, 0.0, -torch.inf).to(choosable.dtype))
         noise = torch.stack([torch.rand(samples, generator=g, dtype=torch.float64) for g in generators])
         places = draw(choosable, noise, settings)
         if num_words == settings.max_length:
@@ -136,8 +152,16 @@ def sample(
         steps = torch.where(is_open & (chosen == special.eos), num_words, steps)
         if bool((steps >= 0).all()):
             break
+        history = torch.cat([history, chosen.unsqueeze(2)], dim=2)
         previous = chosen.masked_fill(chosen >= size, special.unk)
     return read_hypotheses(trace, Endings(log_probs, log_probs, steps, own), special.eos)
+
+
+def _forbid(choosable: Tensor, ids: Tensor, columns: Columns, size: int, pad: int) -> None:
+    """Give -inf to words, by extended ids (B, K, X), among the vocabulary and the columns behind it."""
+    choosable.scatter_(2, ids.masked_fill(ids >= size, pad), -torch.inf)
+    in_column = (ids.unsqueeze(3) == columns.ids[:, None, None, :]).any(2)
+    choosable[:, :, size:].masked_fill_(in_column, -torch.inf)
 
 
 def draw(log_probs: Tensor, noise: Tensor, settings: SamplingSettings) -> Tensor:

@@ -329,7 +329,8 @@ class Summarizer:
             if how.get("samples"):
                 drawn = _sampling_settings(how)
                 numbers = [document.number for document in batch]
-                found = sample(decoder, memory, source.extended_ids, drawn, SPECIAL, numbers)
+                block = settings.ngram_block
+                found = sample(decoder, memory, source.extended_ids, drawn, SPECIAL, numbers, banned, block)
             else:
                 found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
         return found, decoder.num_steps
@@ -443,8 +444,6 @@ class Summarizer:
 
 
 def _sampling_settings(how: Mapping[str, Any]) -> SamplingSettings:
-    if how.get("banned_words"):
-        raise PrecisError("samples cannot be drawn with banned_words: leave samples or them out")
     return SamplingSettings(
         samples=how["samples"],
         min_length=how["min_length"],
