@@ -35,7 +35,7 @@ DECODING = {
     "block_exceptions": [],
     "banned_words": [],
     "frequent_words": 200,
-    "shortlist": 0,
+    "shortlist": False,
     "int8": False,
 }
 
