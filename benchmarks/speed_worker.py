@@ -1,7 +1,8 @@
 """One side of a speed comparison: a process that trains a while each time it is asked to.
 
 python speed_worker.py WORKLOAD SIDE THREADS, then a line of JSON on standard input for each round,
-{"first": batch, "number": batches}, and one on standard output for each answer.
+{"first": batch, "number": batches}, and one on standard output for each answer. With "profile": true the
+answer is where the time of these updates went.
 """
 
 from __future__ import annotations
@@ -177,6 +178,9 @@ def main() -> None:
         request = json.loads(line)
         numbers = range(request["first"], request["first"] + request["number"])
         wall, cpu = time.perf_counter(), time.process_time()
+        if request.get("profile"):
+            print(json.dumps({"profile": profile(step, numbers)}), file=answers, flush=True)
+            continue
         results = [step(number % max(1, len(workload.batches))) for number in numbers]
         answer = {
             "cpu": time.process_time() - cpu,
@@ -186,6 +190,17 @@ def main() -> None:
             "memory_before": before,
         }
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def profile(step: Callable[[int], float], numbers: range, most: int = 12) -> list[tuple[str, float]]:
+    """Operations with their own share of the CPU time of some updates, the largest first."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        for number in numbers:
+            step(number)
+    times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(times.values())
+    largest = sorted(times.items(), key=lambda item: -item[1])[:most]
+    return [(name, time / total) for name, time in largest]
 
 
 def _peak_memory() -> float:

@@ -82,6 +82,12 @@ class Side:
         self.process.stdin.flush()
         return self._answer()
 
+    def profile(self, first: int, number: int) -> list[tuple[str, float]]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"first": first, "number": number, "profile": True}) + "\n")
+        self.process.stdin.flush()
+        return self._answer()["profile"]
+
     def stop(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
@@ -157,6 +163,8 @@ def main() -> None:
                 answer["speed"] = sum(tokens[first : first + arguments.updates]) / seconds
                 answer["gflops"] = flops(workload, first, arguments.updates, side.name) / seconds / 1e9
                 side.rounds.append(answer)
+        profiled = next(name for name in names if name.startswith("precis"))
+        profile = sides[profiled].profile(arguments.warm_up, arguments.updates)
     finally:
         for side in sides.values():
             side.stop()
@@ -189,6 +197,10 @@ def main() -> None:
         print(
             f"| {ours} | {peer} | {statistics.median(ratios):.2f} ({ratios[0]:.2f}-{ratios[-1]:.2f}) | {verdict} |"
         )
+    print(
+        f"\nWhere the time of {profiled} goes, each operation's own share of its CPU time by torch's profiler:\n"
+    )
+    print(", ".join(f"{operation.removeprefix('aten::')} {share:.1%}" for operation, share in profile))
 
 
 if __name__ == "__main__":
