@@ -237,6 +237,7 @@ class TrainParams(Section):
 
     seed: int = Field(ge=0)
     threads: int = Field(ge=1)
+    precision: Literal["full", "bfloat16"]
     max_epochs: int = Field(ge=1)
     max_minutes: float = Field(ge=0)
     batch_size: int = Field(ge=1)

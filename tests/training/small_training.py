@@ -87,6 +87,7 @@ def run(directory: Path, *, coverage: bool = False, **settings: object) -> Train
         "max_epochs": 5,
         "validations_per_epoch": 2,
         "max_minutes": 0.0,
+        "precision": "full",
         "optimizer": "adam",
         "learning_rate": 0.01,
         "warmup_updates": 5,

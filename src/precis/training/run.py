@@ -66,6 +66,7 @@ def train(
     num_updates: int,
     validation_interval: int,
     max_minutes: float,
+    precision: str,
     optimizer: str,
     learning_rate: float,
     warmup_updates: int,
@@ -93,6 +94,7 @@ def train(
         num_updates: at the most.
         validation_interval: updates between two validations.
         max_minutes: of training; 0 for no limit.
+        precision: full, or bfloat16 for the products; weights and losses stay in float32.
         optimizer: adam or adagrad.
         learning_rate: the highest.
         warmup_updates: updates in which the learning rate rises to it.
@@ -149,6 +151,7 @@ def train(
     trainer = pl.Trainer(
         accelerator="auto",
         devices=1,
+        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
         max_epochs=1,
         val_check_interval=validation_interval,
         num_sanity_val_steps=0,
