@@ -70,6 +70,7 @@ def reproduce(repository: Path = pipeline.ROOT) -> None:
 def name_flow_run() -> None:
     """Let training runs and promotions note which flow run started them."""
     os.environ["PRECIS_FLOW_RUN_ID"] = flow_run.id or ""
+    os.environ["PRECIS_FLOW_RUN_URL"] = flow_run.ui_url or ""
 
 
 def bring_all_up_to_date(repository: Path, lock: int) -> None:

@@ -158,7 +158,8 @@ def report(repository: Path, decision: dict[str, Any], changed: Changes) -> str:
     page = (decision_file(repository).with_suffix(".md")).read_text(encoding="utf-8")
     told = "; ".join(f"{stage} ({', '.join(sorted(names)[:5])})" for stage, names in changed.items())
     ran = f"What had changed: {told}." if changed else "No stage had changed."
-    return f"{page}\n{ran}\n\n`precis history` shows all decisions, `precis rollback --reason …` goes back one.\n"
+    hint = "`precis history` shows all decisions, `precis rollback --reason …` goes back one."
+    return f"{page}\n{ran}\n\n{hint} `make ui` shows the runs and the versions.\n"
 
 
 def is_judged(repository: Path) -> bool:

@@ -78,7 +78,11 @@ def promote(
         raise typer.Exit(KEPT_EXIT)
     decision = run_gate(client, params, candidate, champion)
     why = "; ".join(part for part in (decision.reason, reason) if part)
-    evidence = {"challenger": candidate.number, "champion": expected, **decision.as_dict()}
+    evidence = {
+        "challenger": _identity(candidate),
+        "champion": _identity(champion) if champion is not None else None,
+        **decision.as_dict(),
+    }
     event = "promote" if decision.promote else "keep"
     if not dry_run:
         if decision.promote:
@@ -105,6 +109,18 @@ def promote(
     print(page)
     if not decision.promote:
         raise typer.Exit(KEPT_EXIT)
+
+
+def _identity(version: Version) -> dict[str, Any]:
+    """What finds a version's bytes and its training, also when its number is no longer there."""
+    from precis.registry.versions import MODEL_TAG
+
+    return {
+        "version": version.number,
+        "digest": version.digest,
+        "run": version.run_id,
+        "model": version.tags.get(MODEL_TAG),
+    }
 
 
 def run_gate(client: MlflowClient, params: Params, candidate: Version, champion: Version | None) -> Decision:

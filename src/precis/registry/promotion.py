@@ -13,10 +13,8 @@ one Prefect deployment, whose concurrency limit is 1.
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +31,7 @@ from precis.registry.versions import (
     get_version,
     registry_lock,
 )
+from precis.training.lineage import who
 from precis.training.tracking import experiment_id
 
 if TYPE_CHECKING:
@@ -41,6 +40,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Event = Literal["promote", "keep", "rollback", "found"]
+ABOUT = (
+    "Who became champion, and who did not: one run for each decision of the gate, promotion and rollback, with its "
+    "reason; the evidence is its artifact evidence.json. `precis history` shows the same."
+)
 ROLLED_BACK_TAG = "precis.rolled_back"
 _PREFIX = "precis.promotion."
 _LONGEST_TAG = 4000  # characters; MLflow refuses longer ones
@@ -88,17 +91,6 @@ def history(client: MlflowClient, name: str) -> list[Record]:
 def open_records(client: MlflowClient, name: str) -> list[Record]:
     """Records that a crash has left open; the next operation settles them."""
     return [_record(run) for run in _runs(client, name) if run.info.status == "RUNNING"]
-
-
-def who() -> str:
-    """Who or what works here: a Prefect flow run, or a person."""
-    flow_run = os.environ.get("PRECIS_FLOW_RUN_ID")
-    if flow_run:
-        return f"flow run {flow_run}"
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        return "unknown"
 
 
 def champion_of(client: MlflowClient, name: str) -> Version | None:
@@ -268,18 +260,39 @@ def _open(
         "at": time.time(),
     }
     title = f"{sequence}: {event} version {number}" if number is not None else f"{sequence}: {event}"
+    after = stack[-1] if stack else None
     run = client.create_run(
-        experiment_id(client, experiment_name(name)),
+        experiment_id(client, experiment_name(name), ABOUT),
         run_name=title,
         tags={
             _PREFIX + "record": json.dumps(values),
             _PREFIX + "number": str(sequence),
-            "mlflow.note.content": reason,
+            "precis.event": event,
+            "precis.champion_before": _called(champion),
+            "precis.champion_after": _called(after),
+            "mlflow.user": who(),
+            "mlflow.source.type": "PROJECT",
+            "mlflow.source.name": "precis rollback" if event == "rollback" else "precis promote",
+            "mlflow.note.content": _page(champion, after, reason, evidence)[:_LONGEST_TAG],
         },
     )
     if evidence is not None:
         client.log_dict(run.info.run_id, evidence, "evidence.json")
     return str(run.info.run_id)
+
+
+def _page(before: int | None, after: int | None, reason: str, evidence: dict[str, Any] | None) -> str:
+    """What a person reads on the record's page in MLflow (Markdown)."""
+    stays = f"The champion stays {_called(after)}."
+    moves = f"The champion was {_called(before)} and is now {_called(after)}."
+    lines = [reason, "", stays if before == after else moves]
+    if evidence is not None and evidence.get("checks"):
+        lines += ["", "| check | passed | found |", "| --- | --- | --- |"]
+        lines += [
+            f"| {check['name']} | {'yes' if check['passed'] else '**no**'} | {check['found']} |"
+            for check in evidence["checks"]
+        ]
+    return "\n".join(lines)
 
 
 @contextmanager

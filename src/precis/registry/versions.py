@@ -118,19 +118,33 @@ def make_version(
     source: str,
     run_id: str | None,
     tags: dict[str, str],
+    about: str = "",
 ) -> Version:
-    """Add a version to the registered model, which is created if it is new."""
+    """Add a version to the registered model, which is created if it is new.
+
+    Args:
+        client: of the registry.
+        name: of the registered model.
+        source: where MLflow has its files.
+        run_id: the training run, if the record has it.
+        tags: what it is found by.
+        about: what a person reads about it (Markdown).
+    """
     from mlflow.exceptions import MlflowException
 
     try:
         client.create_registered_model(
-            name, description="Summarizers made by precis. Served: the alias champion."
+            name,
+            description="Summarizers made by precis. The alias `champion` is what is served, `challenger` the newest "
+            "candidate, `previous` what a rollback goes to.",
         )
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     model_id = source.removeprefix("models:/") if source.startswith("models:/") else None
-    made = client.create_model_version(name, source, run_id=run_id, tags=tags, model_id=model_id)
+    made = client.create_model_version(
+        name, source, run_id=run_id, tags=tags, description=about, model_id=model_id
+    )
     log.info("made version %s of %s", made.version, name)
     return _version(made)
 

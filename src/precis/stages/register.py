@@ -93,7 +93,11 @@ def _make_version(
     for tag, key in ((COMMIT_TAG, "git_commit"), (FLOW_RUN_TAG, "flow_run")):
         if chain[key]:
             tags[tag] = chain[key]
-    return make_version(client, name, source=uri, run_id=run_id, tags=tags)
+    about = (
+        f"The `{best.model}` model with {metric} {best.value:.2f} on its test split. "
+        "`precis trace` tells where it came from, `precis verify` whether all of that is still the same."
+    )
+    return make_version(client, name, source=uri, run_id=run_id, tags=tags, about=about)
 
 
 def main() -> None:

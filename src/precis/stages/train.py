@@ -154,7 +154,7 @@ def train_model(name: str, params: Params) -> None:
 def _record(name: str, params: Params, data: EncodedDataModule, vocabulary_files: list[Path]) -> RunRecord:
     """The run's record, in the folder of what the model comes from: with other parameters it is another one."""
     from precis.training.checkpoints import training_fingerprint
-    from precis.training.lineage import lineage_tags
+    from precis.training.lineage import display_tags, lineage_tags
     from precis.training.tracking import (
         DatasetRecord,
         RunRecord,
@@ -187,7 +187,13 @@ def _record(name: str, params: Params, data: EncodedDataModule, vocabulary_files
         name=f"{name} {group[:6]}",
         fingerprint=fingerprint,
         params={"name": name, **flatten(params.model_dump(mode="json"))},
-        tags={"precis.model": name, "precis.pipeline": group, **git_tags(), **lineage_tags()},
+        tags={
+            "precis.model": name,
+            "precis.pipeline": group,
+            **git_tags(),
+            **lineage_tags(),
+            **display_tags(name, group[:6]),
+        },
         datasets=[
             DatasetRecord(context, path.as_posix(), digests[path.as_posix()], num_rows)
             for context, (path, num_rows) in splits.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import os
 from pathlib import Path
@@ -23,3 +24,36 @@ def lineage_tags(root: Path | None = None) -> dict[str, str]:
         if (root / name).is_file():
             tags[tag] = hashlib.sha256((root / name).read_bytes()).hexdigest()
     return tags
+
+
+def who() -> str:
+    """Who or what works here: a Prefect flow run, or a person."""
+    flow_run = os.environ.get("PRECIS_FLOW_RUN_ID")
+    if flow_run:
+        return f"flow run {flow_run}"
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "unknown"
+
+
+def display_tags(model: str, group: str) -> dict[str, str]:
+    """What MLflow's page of a training run shows to a person: who, by which command, and what there is to see.
+
+    Args:
+        model: pointer, for instance.
+        group: what the names of comparable runs end in.
+    """
+    url = os.environ.get("PRECIS_FLOW_RUN_URL")
+    started = f"Started by [{who()}]({url})." if url else f"Started by {who()}."
+    return {
+        "mlflow.user": who(),
+        "mlflow.source.type": "PROJECT",
+        "mlflow.source.name": f"dvc repro train@{model}",
+        "mlflow.note.content": (
+            f"The `{model}` model. Runs whose names end in `{group}` were trained on the same data with the same "
+            "parameters and can be compared. Metrics `test_…` are scores on the test split. Among the artifacts: "
+            "`report/index.html` has summaries side by side, `report/data.html` is about the corpus, `samples/` shows "
+            f"how the summaries grew better.\n\n{started}"
+        ),
+    }

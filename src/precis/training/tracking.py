@@ -28,6 +28,11 @@ log = logging.getLogger(__name__)
 
 FINGERPRINT_TAG = "precis.fingerprint"
 RUN_FILE = "run.json"
+ABOUT_TRAINING = (
+    "One run for each model that was trained. Runs whose names end in the same letters were trained on the same data "
+    "with the same parameters: select them to compare. What became of the models is under Models, and in the "
+    "experiment of promotions."
+)
 # MLflow takes at most 1,000 metrics in a call
 _METRICS_PER_CALL = 1_000
 
@@ -77,8 +82,14 @@ def _create_database(path: Path) -> None:
         raise PrecisError(f"{path}: MLflow's database cannot be made: {error.strerror}") from error
 
 
-def experiment_id(client: MlflowClient, name: str, root: Path | None = None) -> str:
-    """The id of the experiment, made if it is not there; artifacts lie beside a SQLite database."""
+def experiment_id(client: MlflowClient, name: str, about: str = ABOUT_TRAINING) -> str:
+    """The id of the experiment, made if it is not there; artifacts lie beside a SQLite database.
+
+    Args:
+        client: of the store.
+        name: of the experiment.
+        about: what its page says of it; only for one that is made now.
+    """
     import mlflow
     from mlflow.exceptions import MlflowException
 
@@ -95,7 +106,9 @@ def experiment_id(client: MlflowClient, name: str, root: Path | None = None) -> 
     if uri.startswith("sqlite:///"):
         location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
     try:
-        return str(client.create_experiment(name, artifact_location=location))
+        # without the kind MLflow 3 shows the pages of applications of language models
+        tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": about}
+        return str(client.create_experiment(name, artifact_location=location, tags=tags))
     except MlflowException:
         # another process was first
         experiment = client.get_experiment_by_name(name)
@@ -149,7 +162,10 @@ def log_evaluation(model_directory: Path, metrics: Mapping[str, float], artifact
         now = int(time.time() * 1000)
         points = [Metric(f"test_{name}", float(value), now, 0) for name, value in metrics.items()]
         client.log_batch(run_id, metrics=points)
-        client.log_artifacts(run_id, str(artifacts), "evaluation")
+        for file in artifacts.rglob("*"):
+            if file.is_file() and not file.name.startswith("."):
+                folder = Path("evaluation", file.relative_to(artifacts).parent)
+                client.log_artifact(run_id, str(file), folder.as_posix())
         signature = artifacts / "plots" / "signature.txt"
         if signature.is_file():
             client.set_tag(run_id, "precis.rouge", signature.read_text(encoding="utf-8").strip())
