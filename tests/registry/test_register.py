@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from mlflow.exceptions import MlflowException
 
+from precis.commands.promote import challenger_of
 from precis.errors import PrecisError
 from precis.registry.packaging import unpacked
 from precis.registry.versions import all_versions, find_alias
@@ -88,6 +89,21 @@ def test_an_earlier_model_that_comes_back_is_challenger_again(client, make_model
     assert register_best().number == 2
     make_model(seed=1)
     assert register_best().number == 1
+    assert find_alias(client, "precis", "challenger").number == 1
+
+
+def test_a_registration_out_of_dvcs_cache_makes_its_version_challenger_again(client, make_model):
+    """DVC does not run `register` when it has its output from an earlier run with the same inputs."""
+    make_model(seed=1)
+    register_best()
+    earlier = Path("reports/registered.json").read_bytes()
+    make_model(seed=2)
+    register_best()
+    assert challenger_of(client, "precis", move=True).number == 2
+    Path("reports/registered.json").write_bytes(earlier)
+    assert challenger_of(client, "precis", move=False).number == 1
+    assert find_alias(client, "precis", "challenger").number == 2, "a dry run moves nothing"
+    assert challenger_of(client, "precis", move=True).number == 1
     assert find_alias(client, "precis", "challenger").number == 1
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from precis.registry.versions import Version
 
 KEPT_EXIT = 3  # the gate decided against it: no error, and no promotion
+REGISTERED = Path("reports/registered.json")
 TEST = Path("data/prepared/test.parquet")
 DECISION = Path(".work/gate")  # decision.json and decision.md, for flows and for reading
 
@@ -35,7 +36,7 @@ def promote(
     Exit code 0: promoted. 3: the champion stays, for the reason that is told. 1: an error.
     """
     from precis.registry import promotion
-    from precis.registry.versions import CHALLENGER, find_alias, get_version
+    from precis.registry.versions import get_version
     from precis.training.tracking import configure
 
     params = load_params()
@@ -44,7 +45,9 @@ def promote(
     client = configure()
     name = params.registry.name
     candidate = (
-        find_alias(client, name, CHALLENGER) if version is None else get_version(client, name, version)
+        challenger_of(client, name, move=not dry_run)
+        if version is None
+        else get_version(client, name, version)
     )
     if candidate is None:
         raise PrecisError(f"{name} has no challenger: run `dvc repro register` first")
@@ -109,6 +112,28 @@ def promote(
     print(page)
     if not decision.promote:
         raise typer.Exit(KEPT_EXIT)
+
+
+def challenger_of(client: MlflowClient, name: str, *, move: bool) -> Version | None:
+    """The version that this working copy registered last; the alias follows it.
+
+    When parameters go back to what they were, DVC takes the output of `register` out of its cache and does not run
+    it: the alias would stay at the version of the parameters that were given up.
+    """
+    from precis.registry.versions import CHALLENGER, find_alias, find_digest
+
+    found = find_alias(client, name, CHALLENGER)
+    try:
+        registered = json.loads(REGISTERED.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return found
+    own = find_digest(client, name, registered["digest"]) if registered.get("name") == name else None
+    if own is None or (found is not None and own.number == found.number):
+        return found
+    if move:
+        client.set_registered_model_alias(name, CHALLENGER, str(own.number))
+    print(f"version {own.number} of {name} is the challenger again: {REGISTERED} came from DVC's cache")
+    return own
 
 
 def _identity(version: Version) -> dict[str, Any]:
