@@ -19,11 +19,13 @@ import ctypes
 import fcntl
 import json
 import os
+import queue
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -72,7 +74,7 @@ def stages(root: Path = ROOT) -> list[str]:
 
 
 def changes(root: Path = ROOT) -> dict[str, dict[str, str]]:
-    """The stages that DVC would run now, each with what changed: "file", "parameter" or "command" by name."""
+    """The stages that DVC would run now, each with what changed: "file", "output", "parameter" or "command" by name."""
     status = json.loads(_dvc(root, "status", "--json"))
     return {name: dict(_changed_names(reasons)) for name, reasons in sorted(status.items()) if reasons}
 
@@ -83,12 +85,12 @@ def _changed_names(reasons: list[Any]) -> Iterator[tuple[str, str]]:
         if isinstance(reason, str):
             yield "command", "command"
             continue
-        for changed in reason.values():
+        for key, changed in reason.items():
             for path, how in changed.items():
                 if isinstance(how, dict):
                     yield from ((name, "parameter") for name in how)
                 else:
-                    yield path, "file"
+                    yield path, "output" if key == "changed outs" else "file"
 
 
 def _dvc(root: Path, *arguments: str) -> str:
@@ -164,14 +166,10 @@ def run_stage(stage: str, say: Callable[[str], None], *, root: Path = ROOT, lock
         start_new_session=True,
     )
     last_lines: deque[str] = deque(maxlen=LAST_WORDS)
-    assert process.stdout is not None
     try:
-        for raw in process.stdout:
-            # of a progress bar that redraws itself only the last state is worth a line
-            line = raw.decode("utf-8", errors="replace").rstrip().rpartition("\r")[2]
-            if line:
-                last_lines.append(line)
-                say(line)
+        for line in _lines_of(process):
+            last_lines.append(line)
+            say(line)
         code = process.wait()
     except BaseException as error:
         process.send_signal(signal.SIGINT if isinstance(error, KeyboardInterrupt) else signal.SIGTERM)
@@ -184,6 +182,34 @@ def run_stage(stage: str, say: Callable[[str], None], *, root: Path = ROOT, lock
             + "\n".join(last_lines),
             int(told[1]) if told else None,
         )
+
+
+def _lines_of(process: subprocess.Popen[bytes]) -> Iterator[str]:
+    """What a process prints, line by line, until its end.
+
+    A time-out of Prefect is an exception set from another thread: it arrives between two steps of Python, never
+    in a read that waits for a silent stage. So another thread reads, and this one wakes up twice a second.
+    """
+    lines: queue.Queue[bytes | None] = queue.Queue()
+
+    def read() -> None:
+        assert process.stdout is not None
+        for raw in process.stdout:
+            lines.put(raw)
+        lines.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        try:
+            raw = lines.get(timeout=0.5)
+        except queue.Empty:
+            continue
+        if raw is None:
+            return
+        # of a progress bar that redraws itself only the last state is worth a line
+        line = raw.decode("utf-8", errors="replace").rstrip().rpartition("\r")[2]
+        if line:
+            yield line
 
 
 def repair(root: Path = ROOT) -> list[str]:

@@ -30,6 +30,7 @@ CODE = ("src/", "constraints.txt")  # of the files that stages depend on
 Changes = dict[str, dict[str, str]]  # of `pipeline.changes`
 TIMEOUT_SECONDS = 12 * 3600.0
 NOTIFY_DELAYS = [5.0, 30.0, 120.0]  # seconds
+MOST_TOLD = 8  # of the things that changed
 SUBJECT = "precis: retraining"
 
 
@@ -156,10 +157,23 @@ def is_only_data(changed: Changes) -> bool:
 def report(repository: Path, decision: dict[str, Any], changed: Changes) -> str:
     """What a person reads in a minute: the decision, what had changed, and where to look."""
     page = (decision_file(repository).with_suffix(".md")).read_text(encoding="utf-8")
-    told = "; ".join(f"{stage} ({', '.join(sorted(names)[:5])})" for stage, names in changed.items())
-    ran = f"What had changed: {told}." if changed else "No stage had changed."
+    causes = causes_of(changed)
+    told = ", ".join(f"`{name}`" for name in causes[:MOST_TOLD])
+    more = f" and {len(causes) - MOST_TOLD} more" if len(causes) > MOST_TOLD else ""
+    ran = (
+        f"What had changed: {told}{more}."
+        if causes
+        else "Nothing had changed; the gate had not seen this version."
+    )
     hint = "`precis history` shows all decisions, `precis rollback --reason …` goes back one."
     return f"{page}\n{ran}\n\n{hint} `make ui` shows the runs and the versions.\n"
+
+
+def causes_of(changed: Changes) -> list[str]:
+    """What changed by itself: files, parameters and code, but not what the stages make of them."""
+    kinds = [(name, kind) for names in changed.values() for name, kind in names.items()]
+    made = {name for name, kind in kinds if kind == "output"}
+    return sorted({name for name, _ in kinds if not any(f"{name}/".startswith(f"{out}/") for out in made)})
 
 
 def is_judged(repository: Path) -> bool:

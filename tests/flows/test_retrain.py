@@ -1,7 +1,9 @@
 """The parts of `retrain` that decide: what is trained, what is judged, and what is told to whom."""
 
 import json
+import os
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -35,9 +37,12 @@ def test_a_decision_that_a_crash_cut_short_is_none(tmp_path):
 
 def test_the_page_has_the_decision_and_what_had_changed(tmp_path):
     write(retrain.decision_file(tmp_path).with_suffix(".md"), "# Version 2 becomes champion\n")
-    page = retrain.report(tmp_path, {"event": "promote"}, {"download": {"data/source": "file"}})
+    page = retrain.report(tmp_path, {"event": "promote"}, {
+        "download": {"data/source": "file", "data/raw": "output"},
+        "prepare": {"data/raw/train.parquet": "file", "prepare.examples": "parameter"},
+    })  # fmt: skip
     assert page.startswith("# Version 2 becomes champion\n")
-    assert "download (data/source)" in page
+    assert "What had changed: `data/source`, `prepare.examples`." in page
 
 
 def test_only_what_changed_and_what_depends_on_it_is_to_do(repository):
@@ -145,3 +150,19 @@ def test_a_notification_block_gets_the_page(listener):
 def test_without_a_block_the_page_is_in_the_log(caplog):
     publish("# Version 2 becomes champion", None)
     assert "# Version 2 becomes champion" in caplog.text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("server")
+def test_a_run_that_takes_too_long_ends_with_its_stage(make_repository):
+    root = make_repository(
+        "stages:\n  download:\n    cmd: echo $$ > pid && exec sleep 300\n    outs: [raw.txt]\n"
+    )
+    in_time = retrain.retrain.with_options(timeout_seconds=40)
+    begin = time.monotonic()
+    state = in_time(repository=root, return_state=True)
+    assert state.name == "TimedOut"
+    assert time.monotonic() - begin < 200, "and not when the stage ended by itself, after 300 s"
+    stage = int((root / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(stage, 0)

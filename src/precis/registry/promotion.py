@@ -284,7 +284,11 @@ def _open(
 def _page(before: int | None, after: int | None, reason: str, evidence: dict[str, Any] | None) -> str:
     """What a person reads on the record's page in MLflow (Markdown)."""
     stays = f"The champion stays {_called(after)}."
-    moves = f"The champion was {_called(before)} and is now {_called(after)}."
+    moves = (
+        f"The champion was {_called(before)} and is now {_called(after)}."
+        if before is not None
+        else f"The first champion is {_called(after)}."
+    )
     lines = [reason, "", stays if before == after else moves]
     if evidence is not None and evidence.get("checks"):
         lines += ["", "| check | passed | found |", "| --- | --- | --- |"]
