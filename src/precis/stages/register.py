@@ -94,7 +94,7 @@ def _make_version(
         if chain[key]:
             tags[tag] = chain[key]
     about = (
-        f"The `{best.model}` model with {metric} {best.value:.2f} on its test split. "
+        f"The {best.model} model with {metric} {best.value:.2f} on its test split. "
         "`precis trace` tells where it came from, `precis verify` whether all of that is still the same."
     )
     return make_version(client, name, source=uri, run_id=run_id, tags=tags, about=about)

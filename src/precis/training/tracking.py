@@ -428,5 +428,5 @@ def git_tags(root: Path | None = None) -> dict[str, str]:
     return {
         "mlflow.source.git.commit": commit,
         "precis.git_dirty": "yes" if changed else "no",
-        "precis.git_diff_sha256": hashlib.sha256(difference).hexdigest() if changed else "",
+        **({"precis.git_diff_sha256": hashlib.sha256(difference).hexdigest()} if changed else {}),
     }
