@@ -146,17 +146,19 @@ def pipeline_lock(root: Path = ROOT) -> Iterator[int]:
         yield file.fileno()
 
 
-def run_stage(stage: str, say: Callable[[str], None], *, root: Path = ROOT, lock: int) -> None:
+def run_stage(
+    stage: str, say: Callable[[str], None], *, root: Path = ROOT, lock: int, force: bool = False
+) -> None:
     """Have DVC bring one stage up to date; every line it prints goes to `say` at once.
 
-    The work happens in a process of its own (this file as a script), which ends all below it when this
-    process ends, however it ends.
+    With `force` the stage runs also if nothing that DVC knows of has changed. The work happens in a process of its
+    own (this file as a script), which ends all below it when this process ends, however it ends.
 
     Raises:
         StageFailedError: the stage, or DVC, ended with another exit code than 0.
     """
     process = subprocess.Popen(
-        [sys.executable, __file__, "--single-item", stage],
+        [sys.executable, __file__, "--single-item", *(["--force"] if force else []), stage],
         cwd=root,
         env={**environment(), _LOCK_FD: str(lock)},
         pass_fds=[lock],

@@ -46,9 +46,9 @@ def may_succeed_later(task: Task[..., Any], run: TaskRun, state: State[Any]) -> 
     retry_delay_seconds=RETRY_DELAYS,
     retry_condition_fn=may_succeed_later,
 )
-def bring_up_to_date(stage: str, repository: Path, lock: int) -> None:
-    """Have DVC run the stage, if anything it depends on has changed."""
-    pipeline.run_stage(stage, get_run_logger().info, root=repository, lock=lock)
+def bring_up_to_date(stage: str, repository: Path, lock: int, force: bool = False) -> None:
+    """Have DVC run the stage, if anything it depends on has changed, or in any case."""
+    pipeline.run_stage(stage, get_run_logger().info, root=repository, lock=lock, force=force)
 
 
 def called_by_its_time() -> str:

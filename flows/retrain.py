@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,12 +22,16 @@ from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 import pipeline
 
 KEPT_EXIT = 3  # of `precis promote`: the champion stays
 DRIFTED_EXIT = 2  # of `precis drift --fail`: there is something new
 CODE = ("src/", "constraints.txt")  # of the files that stages depend on
+SOURCE_STAGE, SOURCE_OUTPUT = "download", "data/raw"
+COMMIT = re.compile("[0-9a-f]{40}")
 Changes = dict[str, dict[str, str]]  # of `pipeline.changes`
 TIMEOUT_SECONDS = 12 * 3600.0
 NOTIFY_DELAYS = [5.0, 30.0, 120.0]  # seconds
@@ -57,6 +62,8 @@ def retrain(
             said = pipeline.repair(repository)
             for sentence in said:
                 get_run_logger().warning("repaired: %s", sentence)
+            if may_have_moved(repository):
+                reproducing.bring_up_to_date(SOURCE_STAGE, repository, lock, force=True)
             changed = pipeline.changes(repository)
             if not changed and is_judged(repository):
                 return Completed(
@@ -147,10 +154,31 @@ def tell(text: str, block: str | None) -> None:
         raise TypeError(f"{block} is neither a notification block nor a webhook")
 
 
+def may_have_moved(repository: Path) -> bool:
+    """Whether the corpus is one of the hub that is not pinned to a commit.
+
+    DVC cannot see that a branch there has a new commit, or that a folder in the hub's layout has new files, so its
+    stage has to look. When it finds the rows of last time, nothing is out of date afterwards.
+    """
+    try:
+        params = YAML(typ="safe").load(repository / "params.yaml")
+        corpus = params["corpus"]
+        is_hub, hub = corpus["source"] == "hub", corpus["hub"]
+    except (OSError, YAMLError, KeyError, TypeError):
+        return False  # what is wrong with params.yaml, the stages tell
+    if not is_hub or not isinstance(hub, dict):
+        return False
+    is_folder = (repository / str(hub.get("name"))).is_dir()
+    return is_folder or COMMIT.fullmatch(str(hub.get("revision"))) is None
+
+
 def is_only_data(changed: Changes) -> bool:
     """Whether the source of the corpus is all that changed: no code, no parameter, nothing half done."""
-    return set(changed) == {"download"} and all(
-        kind == "file" and not name.startswith(CODE) for name, kind in changed["download"].items()
+    names = {name: kind for of_stage in changed.values() for name, kind in of_stage.items()}
+    if set(names) == {SOURCE_OUTPUT}:  # new rows of the hub are there already
+        return set(names.values()) == {"file"}
+    return set(changed) == {SOURCE_STAGE} and all(
+        kind == "file" and not name.startswith(CODE) for name, kind in names.items()
     )
 
 

@@ -95,6 +95,56 @@ def test_only_new_data_waits_for_drift_and_code_and_parameters_do_not(make_repos
     assert not is_only_data()
 
 
+HUB = """\
+stages:
+  download:
+    cmd: mkdir -p data/raw && cat hub/* > data/raw/train.txt
+    params: [corpus]
+    outs: [data/raw]
+  prepare:
+    cmd: cp data/raw/train.txt prepared.txt
+    deps: [data/raw]
+    outs: [prepared.txt]
+"""
+
+
+def test_new_rows_of_the_hub_are_seen_and_old_ones_change_nothing(make_repository):
+    root = make_repository(HUB)
+    write(root / "hub/a.txt", "a")
+    write(root / "params.yaml", "corpus: {source: hub, hub: {name: hub, revision: null}}\n")
+    with pipeline.pipeline_lock(root) as lock:
+
+        def run(stage, *, force):
+            pipeline.run_stage(stage, lambda line: None, root=root, lock=lock, force=force)
+
+        for stage in pipeline.stages(root):
+            run(stage, force=False)
+        run("download", force=True)
+        assert pipeline.changes(root) == {}
+        write(root / "hub/b.txt", "b")
+        assert pipeline.changes(root) == {}, "DVC does not know of the hub"
+        run("download", force=True)
+    assert pipeline.changes(root) == {"prepare": {"data/raw": "file"}}
+    assert retrain.is_only_data(pipeline.changes(root))
+
+
+@pytest.mark.parametrize(
+    ("corpus", "moves"),
+    [
+        ("{source: hub, hub: {name: owner/name, revision: main}}", True),
+        ("{source: hub, hub: {name: owner/name, revision: null}}", True),
+        (f"{{source: hub, hub: {{name: owner/name, revision: {'0a' * 20}}}}}", False),
+        (f"{{source: hub, hub: {{name: here, revision: {'0a' * 20}}}}}", True),
+        ("{source: files, hub: {name: null, revision: null}}", False),
+        ("[", False),
+    ],
+)
+def test_a_corpus_of_the_hub_may_have_moved_unless_it_is_pinned(tmp_path, corpus, moves):
+    (tmp_path / "here").mkdir()
+    write(tmp_path / "params.yaml", f"corpus: {corpus}\n")
+    assert retrain.may_have_moved(tmp_path) == moves
+
+
 class Listener(BaseHTTPRequestHandler):
     def do_POST(self):
         self.server.heard.append(json.loads(self.rfile.read(int(self.headers["content-length"]))))
