@@ -8,6 +8,9 @@ lets finished documents leave the batch on both sides. Sides take turns on the s
 over the rounds. With one thread the clock is CPU time. With more it is wall time, the machine should be idle, and
 precis works as `evaluate` does, with as many processes of one thread each; the others with so many threads.
 
+The port has the encoder of the others and a decoder half as wide; `port+256` has See et al.'s own hidden size, with a
+decoder as wide as that of the others and an encoder twice as wide.
+
 NAME@SIZE is a side with batches of that size: OpenNMT-py is tried with several, and its best counts. It gets the
 documents in the order of the corpus, as `onmt_translate` reads them; `opennmt+sorted` gets them by length, as precis
 sorts them for itself.
@@ -31,7 +34,7 @@ from train_speed import WORK, opennmt_python
 HERE = Path(__file__).resolve().parent
 SIDES = (
     "precis@64,precis+int8@128,precis+shortlist@64,precis+shortlist+int8@128,"
-    "opennmt@16,opennmt@32,opennmt@64,opennmt+sorted@32,port"
+    "opennmt@16,opennmt@32,opennmt@64,opennmt+sorted@32,port,port+256"
 )
 FORCED_LIMIT_FLOPS = 4 * 16 * 2 * 256 * 20_000  # a document's share of the vocabulary product: beams x steps
 
@@ -131,8 +134,8 @@ def main() -> None:
         medians[side.name] = {forced: statistics.median(values) for forced, values in rates.items()}
         cells = [f"{statistics.median(v):.1f} ({min(v):.1f}-{max(v):.1f})" for v in rates.values()]
         print(f"| {side.name} | {' | '.join(cells)} |")
-    for peer in ("opennmt", "port"):
-        rivals = [name for name in medians if name.startswith(peer)]
+    for peer in ("opennmt", "port", "port+256"):
+        rivals = [name for name in medians if name == peer or (peer == "opennmt" and name.startswith(peer))]
         if not rivals:
             continue
         for name in medians:

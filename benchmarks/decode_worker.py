@@ -187,8 +187,11 @@ def opennmt_side(workload: Workload, flags: frozenset[str]) -> Turn:
 def port_side(workload: Workload, flags: frozenset[str]) -> Turn:
     """Beam search as See et al.'s code does it: one document at a time, hypotheses as Python objects.
 
-    Their batch is the document as many times as there are beams, for the encoder and for the first step, too.
+    Their batch is the document as many times as there are beams, for the encoder and for the first step, too. With
+    the flag 256 it has their hidden size of each direction, and so a decoder and a readout as wide as the other sides.
     """
+    if "256" in flags:
+        workload = dataclasses.replace(workload, sizes=dataclasses.replace(workload.sizes, hidden=256))
     model = _part(port_step(cut(workload, 1), "port"), "model").eval()
     size = workload.sizes.vocabulary
     rows = tensors(cut(workload, 1))
