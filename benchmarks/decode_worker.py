@@ -37,13 +37,16 @@ def cut(
         workload: the rows.
         size: of a batch.
         by_length: sort the rows by the length of the source first, the longest first.
-        part: (i, n) takes each n-th batch, from the i-th.
+        part: (i, n) takes one of n equal shares of the batches, in turns that go there and back.
     """
     rows = [pair for batch in workload.batches for pair in batch]
     if by_length:
         rows.sort(key=lambda pair: -len(pair[0]))
     batches = [rows[start : start + size] for start in range(0, len(rows), size)]
-    return dataclasses.replace(workload, batches=batches[part[0] :: part[1]])
+    number, of = part
+    order = [*range(of), *reversed(range(of))]
+    mine = [batch for place, batch in enumerate(batches) if order[place % len(order)] == number]
+    return dataclasses.replace(workload, batches=mine)
 
 
 def target_lengths(batch: list[Any]) -> Tensor:
