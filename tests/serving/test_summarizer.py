@@ -161,11 +161,11 @@ def test_a_word_that_only_the_unread_rest_of_the_document_has_is_supported(tmp_p
     summarizer = Summarizer.load(write_model(tmp_path, "attention"))
     document = "stops here. " * 30
     assert len(summarizer.source_tokens(document)) == summarizer.source_max_length
-    (before,) = summarizer.summarize(document, frequent_words=0)
+    before = summarizer.summarize(document, frequent_words=0)
     flagged = [token for token in before.tokens if token.origin == "unsupported"]
     assert flagged
     rest = " ".join(token.text.upper() for token in flagged)
-    (after,) = summarizer.summarize(f"{document} {rest}", frequent_words=0)
+    after = summarizer.summarize(f"{document} {rest}", frequent_words=0)
     assert after.text == before.text
     assert all(token.origin == "generated" for token in after.tokens)
 
@@ -181,7 +181,7 @@ def test_generated_words_are_written_as_they_usually_are(pointer):
 def test_the_batch_size_changes_nothing(summarizer):
     documents = DOCUMENTS + many_documents(40)
     together = summarizer.summarize(documents, batch_size=16)
-    alone = [summarizer.summarize(document)[0] for document in documents]
+    alone = [summarizer.summarize(document) for document in documents]
     assert [summary.text for summary in together] == [summary.text for summary in alone]
     np.testing.assert_allclose(
         [summary.score for summary in together], [summary.score for summary in alone], atol=1e-4
@@ -195,7 +195,7 @@ def test_a_document_without_words_gets_the_empty_summary(summarizer):
 
 
 def test_alternatives_come_when_asked_for(pointer):
-    (summary,) = pointer.summarize(DOCUMENTS[0], n_best=3)
+    summary = pointer.summarize(DOCUMENTS[0], n_best=3)
     assert len(summary.alternatives) == 2
     scores = [summary.score, *(alternative.score for alternative in summary.alternatives)]
     assert scores == sorted(scores, reverse=True)
@@ -212,18 +212,18 @@ def test_banned_words_are_not_written(pointer):
 
 
 def test_attention_is_kept_when_asked_for(pointer):
-    (summary,) = pointer.summarize(DOCUMENTS[0], keep_attention=True)
+    summary = pointer.summarize(DOCUMENTS[0], keep_attention=True)
     assert len(summary.attention) == len(summary.tokens)
     for row in summary.attention:
         assert len(row) == summary.num_source_words
         assert sum(row) == pytest.approx(1, abs=1e-5)
-    assert pointer.summarize(DOCUMENTS[0])[0].attention is None
+    assert pointer.summarize(DOCUMENTS[0]).attention is None
 
 
 def test_the_training_run_is_named(pointer, tmp_path):
-    assert pointer.summarize("one")[0].run_id == "r1"
+    assert pointer.summarize("one").run_id == "r1"
     directory = write_model(tmp_path, "pointer")
-    (summary,) = Summarizer.load(directory, run_id="r2", model_version="7").summarize("one")
+    summary = Summarizer.load(directory, run_id="r2", model_version="7").summarize("one")
     assert (summary.run_id, summary.model_version) == ("r2", "7")
 
 
@@ -312,7 +312,7 @@ def test_a_shortlist_keeps_to_words_of_summaries_and_of_the_document(tmp_path, i
             assert set(one.words) <= words | in_summaries
             others |= {word for word in one.words if word in summarizer.target_vocabulary} - in_summaries
         # what another document of the batch has changes nothing
-        (alone,) = summarizer.summarize(document, shortlist=True, int8=int8)
+        alone = summarizer.summarize(document, shortlist=True, int8=int8)
         if not samples:
             assert alone.text == summary.text
     assert others  # words of the document that no summary had are written, too

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from precis.decoding.hypotheses import Hypothesis
+from precis.decoding.hypothesis import Hypothesis
 
 MOST_POSITIONS = 3  # source positions named for a word
 LEAST_WEIGHT = 0.05  # of the attention, for a position to be named

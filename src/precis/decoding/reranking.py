@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from precis.decoding.hypotheses import Hypothesis
+from precis.decoding.hypothesis import Hypothesis
 from precis.decoding.penalties import Penalties
 
 

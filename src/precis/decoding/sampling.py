@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from precis.decoding.columns import Columns, next_words, source_columns
-from precis.decoding.hypotheses import Endings, Hypothesis, TraceStep, read_hypotheses
+from precis.decoding.hypotheses import Endings, TraceStep, read_hypotheses
+from precis.decoding.hypothesis import Hypothesis
 from precis.decoding.repetition import NgramBlock
 from precis.decoding.step import Decoder, Memory, SpecialIds
 from precis.decoding.word_scores import word_scores
