@@ -49,15 +49,20 @@ test-gpu: set-up ## the tests that need a CUDA device
 
 .PHONY: check
 check: set-up ## format, lint, types, import rules
-	ruff format --check src flows tests benchmarks
-	ruff check src flows tests benchmarks
+	ruff format --check src flows tests benchmarks docs
+	ruff check src flows tests benchmarks docs
 	mypy
 	lint-imports --no-cache
 
 .PHONY: format
 format: set-up ## put the code in its form
-	ruff format src flows tests benchmarks
-	ruff check --fix src flows tests benchmarks
+	ruff format src flows tests benchmarks docs
+	ruff check --fix src flows tests benchmarks docs
+
+.PHONY: docs
+docs: set-up ## the documentation as a site in .work/site; fails on a link that leads nowhere
+	@python docs/parameters_page.py
+	@NO_MKDOCS_2_WARNING=1 mkdocs build
 
 .PHONY: ui
 ui: set-up ## compare runs in MLflow at http://127.0.0.1:5000
