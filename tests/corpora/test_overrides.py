@@ -1,10 +1,12 @@
 """Recipes and `precis init` change params.yaml, and keep what people wrote into it."""
 
 import csv
+import json
 import shutil
 from pathlib import Path
 
 import hostile
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -14,6 +16,7 @@ from precis.corpora.overrides import load_yaml, merge, save_yaml
 from precis.corpora.proposal import guess_columns, propose
 from precis.errors import PrecisError
 from precis.params import load_params
+from precis.stages import download, prepare
 
 ROOT = Path(__file__).parents[2]
 NAMES = sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
@@ -111,6 +114,40 @@ def test_init_proposes_and_writes_what_works(project):
     assert (params.corpus.source, params.corpus.files.path) == ("files", "mine.csv")
     # 40 words a document; five a summary and its end
     assert (params.encode.source_max_length, params.encode.target_max_length) == (40, 6)
+
+
+def write_splits(folder: Path, shared: int) -> None:
+    """200 training rows, 40 validation and 40 test rows, the first `shared` of which are training rows, too."""
+    folder.mkdir()
+    for split, first, number in (("train", 0, 200), ("validation", 1000, 40), ("test", 2000, 40)):
+        numbers = [*range(shared if split == "test" else 0), *range(first, first + number)][:number]
+        rows = [
+            {"id": f"{split}-{n}", "document": hostile.text(n), "summary": hostile.summary(n)}
+            for n in numbers
+        ]
+        (folder / f"{split}.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+
+
+def test_init_lets_splits_that_overlap_through_with_the_copies_set_aside(project):
+    write_splits(project / "leaky", shared=8)  # a fifth; params.yaml allows a twentieth
+    result = run(init, "leaky")
+    assert result.exit_code == 0, result.exception
+    assert "8 of the 40 documents of test (20.0%) are in train, too" in result.output
+    assert "prepare.checks.leakage.max_share: 0.05 -> " in result.output
+    download.main()
+    prepare.main()
+    rows = {split: pq.read_table(f"data/prepared/{split}.parquet") for split in ("train", "test")}
+    assert (rows["train"].num_rows, rows["test"].num_rows) == (192, 40)
+    documents = {split: set(table["document"].to_pylist()) for split, table in rows.items()}
+    assert not documents["train"] & documents["test"]
+
+
+def test_init_does_not_excuse_a_test_split_that_is_mostly_training_data(project):
+    write_splits(project / "leaky", shared=30)
+    before = load_params().prepare.checks.leakage
+    result = run(init, "leaky")
+    assert result.exit_code == 0 and "TOO MANY" in result.output
+    assert load_params().prepare.checks.leakage == before
 
 
 def test_no_more_of_a_document_is_read_than_summaries_draw_on():

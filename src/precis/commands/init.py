@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from precis.errors import PrecisError
+
+if TYPE_CHECKING:
+    from precis.corpora.firewall import Findings
 
 _ROWS = 20_000  # looked at; the checks see all
 
@@ -20,7 +23,7 @@ def init(
     """Guess the columns of a corpus, show lengths and checks, and write a `corpus` section with what suits it."""
     from precis.corpora.files import Limits, first_rows
     from precis.corpora.overrides import load_yaml, merge, plain, save_yaml
-    from precis.corpora.proposal import propose
+    from precis.corpora.proposal import propose, raised_limits
     from precis.params import PARAMS_FILE, check_params
 
     values = load_yaml(PARAMS_FILE)
@@ -39,7 +42,8 @@ def init(
     print("\nTokens               median    95 %    99 %  longest")
     for name, lengths in (("documents", proposal.document), ("summaries", proposal.summary)):
         print(f"  {name:<16} {lengths.median:>9} {lengths.p95:>7} {lengths.p99:>7} {lengths.longest:>8}")
-    _show_checks(file, params, columns, limits)
+    findings = _show_checks(file, params, columns, limits)
+    raised = raised_limits(findings, params.prepare.checks)
     nullable = ("id", "references", "group", "time")
     changes: dict[str, Any] = {
         "corpus": {
@@ -56,16 +60,33 @@ def init(
         },
         "decoding": {"max_length": proposal.target_max_length},
     }
+    if raised:
+        changes["prepare"] = {"checks": {check: {"max_share": share} for check, share in raised.items()}}
     said = merge(values, changes)
     check_params(plain(values), f"params.yaml for {file}")
     print("\nProposed for params.yaml:")
     print("\n".join(f"  {line}" for line in said) or "  nothing: it has these values already")
+    for check in raised:
+        print(f"\n{_leak_explained(check, findings)}")
     if write:
         save_yaml(values, PARAMS_FILE)
         print("\nWritten. Now run `dvc repro`.")
 
 
-def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> None:
+def _leak_explained(check: str, findings: Findings) -> str:
+    """What is done about splits that share documents, and for whom that is wrong."""
+    held_out, other, number, share = findings.worst_leak(check)
+    what = "are in" if check == "leakage" else "are nearly the same as one in"
+    return (
+        f"The given splits overlap: {number:,} of the {findings.read[held_out]:,} documents of {held_out} "
+        f"({share:.1%}) {what} {other}, too.\n"
+        f"prepare.checks.{check}.max_share is raised so that `prepare` goes on: it sets the copies in {other} aside\n"
+        f"and leaves {held_out} whole, so that no model learns from what it is scored on. If the files were not meant\n"
+        "to overlap, look at how they were split; or give precis one file, which it splits without overlap."
+    )
+
+
+def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> Findings:
     from precis.corpora.checks import CHECKS
     from precis.corpora.files import FilesReader, Retries
     from precis.corpora.splits import Shares
@@ -92,3 +113,4 @@ def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> None:
                 print(f"  {reason:<24}{number:>7}  {example['id']}: {example['detail'][:60]}{too_many}")
     if not shown:
         print("  nothing wrong")
+    return findings

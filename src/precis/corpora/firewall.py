@@ -90,9 +90,18 @@ class Findings:
     def share(self, check: str) -> float:
         """The rows that fail a check, of all rows; for leakage, of the held-out split that has most."""
         if check in ("leakage", "near_leakage"):
-            copies = self.copies if check == "leakage" else self.near_copies
-            return max((n / max(1, self.read[name.split("_")[0]]) for name, n in copies.items()), default=0.0)
+            return self.worst_leak(check)[3]
         return self.count(check) / max(1, self.read.total())
+
+    def worst_leak(self, check: str) -> tuple[str, str, int, float]:
+        """The held-out split of which most is elsewhere: its name, where that is, rows of it, and their share."""
+        copies = self.copies if check == "leakage" else self.near_copies
+        leaks = [
+            (held_out, other, number, number / max(1, self.read[held_out]))
+            for name, number in copies.items()
+            for held_out, _, other in [name.partition("_in_")]
+        ]
+        return max(leaks, key=lambda leak: leak[3], default=("test", "train", 0, 0.0))
 
 
 @dataclass

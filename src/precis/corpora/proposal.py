@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from precis.corpora.columns import Columns, parse_time
 from precis.errors import PrecisError
 from precis.text.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from precis.corpora.firewall import Findings
 
 _NAMES = {
     "document": r"document|text|body|article|content|dialogue|dialog|description|message|email_body|source|input|story",
@@ -22,6 +26,7 @@ _NAMES = {
     "time": r"time|timestamp|date|datetime|created|created_at|published|published_at|sent|sent_at",
 }
 _READ_SHARE = 0.95  # of what summaries take from documents, so much is to be within the words that are read
+_MOST_LEAKAGE = 0.5  # of a held-out split; beyond it the splits themselves are wrong
 _LONGEST_SUMMARY_SHARE = 0.7  # of the document: what is longer is no summary
 
 
@@ -68,6 +73,24 @@ def propose(rows: Sequence[Mapping[str, Any]]) -> Proposal:
             np.clip(_round_up(distinct // 3, 1000), 1000, 8000 if len(rows) < 50_000 else 20_000)
         ),
     )
+
+
+def raised_limits(findings: Findings, checks: Any) -> dict[str, float]:
+    """Higher limits for splits that share more documents than params.yaml allows, by the name of the check.
+
+    The copies are set aside, so overlapping splits are no reason to stop: published corpora have them. But where
+    half of a held-out split is elsewhere, it is no held-out split, and the limit stays.
+
+    Args:
+        findings: what the checks found.
+        checks: `params.yaml: prepare.checks`.
+    """
+    raised = {}
+    for check in ("leakage", "near_leakage"):
+        share, limit = findings.share(check), getattr(checks, check)
+        if limit.action == "quarantine" and limit.max_share < share < _MOST_LEAKAGE:
+            raised[check] = math.ceil(20 * share + 0.2) / 20  # in twentieths, with a little room
+    return raised
 
 
 def guess_columns(rows: Sequence[Mapping[str, Any]]) -> Columns:
