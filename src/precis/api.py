@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from typing_extensions import override
 
-from precis.errors import PrecisError
+from precis.opening import SCHEMES, digest_of, find_version, model_directory, project_decoding
 from precis.serving.summarizer import Summarizer as _Summarizer
-
-if TYPE_CHECKING:
-    from precis.registry.versions import Version
-
-DEFAULT_NAME = "precis"  # of the registered model, where neither a URI nor params.yaml says
-_SCHEMES = ("models:/", "runs:/")
-_PACKAGED = Path("artifacts/model")  # inside of what MLflow made of a model
 
 
 class Summarizer(_Summarizer):
@@ -52,7 +44,7 @@ class Summarizer(_Summarizer):
             PrecisError: there is no such model, it is damaged, or a folder does not say how to decode.
         """
         name = os.fspath(directory)
-        if name.startswith(_SCHEMES):
+        if name.startswith(SCHEMES):
             from precis.registry.packaging import unpacked
 
             version = find_version(name)
@@ -70,70 +62,3 @@ class Summarizer(_Summarizer):
         if not loaded.decoding:
             loaded.decoding = project_decoding(path)
         return loaded
-
-
-def find_version(uri: str) -> Version:
-    """The registered version that a URI names."""
-    from precis.registry.resolve import resolve
-    from precis.training.tracking import configure
-
-    named = os.environ.get("MLFLOW_TRACKING_URI") or os.environ.get("MLFLOW_REGISTRY_URI")
-    if not named and not Path("mlflow.db").is_file():
-        raise PrecisError(
-            f"{uri}: there is no mlflow.db in {Path.cwd()}, and MLFLOW_TRACKING_URI is not set: run this in the "
-            "project's folder, or name the store"
-        )
-    return resolve(configure(), uri, _registered_name())
-
-
-def _registered_name() -> str:
-    if not Path("params.yaml").is_file():
-        return DEFAULT_NAME
-    from precis.params import load_params
-
-    return load_params().registry.name
-
-
-def model_directory(path: str | os.PathLike[str]) -> Path:
-    """The folder with the model's files in what a person points at.
-
-    Raises:
-        PrecisError: there is no such folder.
-    """
-    directory = Path(path)
-    if (directory / _PACKAGED).is_dir():
-        return directory / _PACKAGED
-    if not directory.is_dir():
-        what = "is a file" if directory.exists() else "not found"
-        raise PrecisError(
-            f"{path} {what}: expected models:/NAME@ALIAS, runs:/ID, or the folder of a trained model, which "
-            "`dvc repro` makes in models/"
-        )
-    return directory
-
-
-def digest_of(directory: Path) -> str:
-    """The digest of a model's files, compared with the manifest if there is one."""
-    from precis.registry.manifest import MANIFEST, check_manifest, combined_digest, digests_of
-
-    if (directory / MANIFEST).is_file():
-        return check_manifest(directory)
-    return combined_digest(digests_of(directory))
-
-
-def project_decoding(directory: Path) -> dict[str, Any]:
-    """The decoding parameters for a model of a working copy: those of its params.yaml.
-
-    Raises:
-        PrecisError: the folder lies in no working copy.
-    """
-    directory = directory.resolve()
-    params_file = directory.parent.parent / "params.yaml"
-    if directory.parent.name != "models" or not params_file.is_file():
-        raise PrecisError(
-            f"{directory} does not say how to decode: its text.json has no `decoding`, and it is not in models/ of a "
-            "folder with a params.yaml. Load a registered version, which knows how it was evaluated"
-        )
-    from precis.params import load_params
-
-    return load_params(params_file).decoding.model_dump(mode="json")

@@ -69,6 +69,9 @@ def doctor(
         bool,
         typer.Option(help="also run every stage on a small corpus and compare what it reads with dvc.yaml"),
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="print one JSON object for each check, with what is wrong")
+    ] = False,
 ) -> None:
     """Check environment, parameters, pipeline, stores, locks, disk and runs; exit 1 if something is wrong."""
     root = Path.cwd()
@@ -78,18 +81,32 @@ def doctor(
         if name == TRACED:
             print("    every stage on a small corpus: a minute or two", file=sys.stderr, flush=True)
         problems = list(check(root))
-        print(f"{'ok ' if not problems else 'BAD'}  {name}")
+        told = []
         for problem in problems:
-            print(f"       {problem.found}")
-            if repair and problem.apply is not None:
+            repaired = repair and problem.apply is not None
+            if repaired and problem.apply is not None:
                 problem.apply()
-                print(f"       repaired: {problem.repair}")
-            else:
-                num_problems += 1
-                by_itself = " (or: precis doctor --repair)" if problem.apply is not None else ""
-                print(f"       -> {problem.repair}{by_itself}")
+            num_problems += not repaired
+            told.append({"found": problem.found, "repair": problem.repair, "repaired": repaired})
+            told[-1]["safe"] = problem.apply is not None
+        if as_json:
+            print(json.dumps({"check": name, "ok": not problems, "problems": told}), flush=True)
+        else:
+            _tell(name, told)
     if num_problems:
         raise typer.Exit(1)
+
+
+def _tell(name: str, problems: list[dict[str, Any]]) -> None:
+    print(f"{'ok ' if not problems else 'BAD'}  {name}")
+    for problem in problems:
+        print(f"       {problem['found']}")
+        by_itself = " (or: precis doctor --repair)" if problem["safe"] else ""
+        print(
+            f"       repaired: {problem['repair']}"
+            if problem["repaired"]
+            else f"       -> {problem['repair']}{by_itself}"
+        )
 
 
 def _environment(root: Path) -> Iterator[Problem]:
@@ -156,7 +173,7 @@ def _locks(root: Path) -> Iterator[Problem]:
             yield Problem(f"{rwlock.relative_to(root)} is cut short", "python flows/pipeline.py repairs it")
     holder = _holder(root / ".work/pipeline.lock")
     if holder is not None:
-        print(f"       (a pipeline is at work: process {holder})")
+        print(f"       (a pipeline is at work: process {holder})", file=sys.stderr)
 
 
 def _holder(lock: Path) -> str | None:

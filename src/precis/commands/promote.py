@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +31,7 @@ def promote(
     again: Annotated[bool, typer.Option(help="let a version back in that was rolled back")] = False,
     without_gate: Annotated[bool, typer.Option(help="promote unexamined; needs a reason")] = False,
     dry_run: Annotated[bool, typer.Option(help="say what the gate decides, move and record nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the decision as JSON")] = False,
 ) -> None:
     """Try the challenger against the champion on the test set; make it champion if it is better.
 
@@ -53,10 +55,14 @@ def promote(
         raise PrecisError(f"{name} has no challenger: run `dvc repro register` first")
     champion = promotion.champion_of(client, name)
     if champion is not None and champion.number == candidate.number:
-        print(f"version {candidate.number} of {name} is champion already")
-        _write_decision(
-            {"event": "none", "reason": "the challenger is champion already", "version": candidate.number}
-        )
+        said = f"version {candidate.number} of {name} is champion already"
+        decided = {
+            "event": "none",
+            "reason": "the challenger is champion already",
+            "version": candidate.number,
+        }
+        _write_decision(decided)
+        print(json.dumps(decided) if as_json else said)
         raise typer.Exit(KEPT_EXIT)
     expected = champion.number if champion is not None else None
     if without_gate:
@@ -68,16 +74,22 @@ def promote(
             reason=f"without the gate: {reason}",
             again=again,
         )
-        print(f"version {candidate.number} of {name} is champion (record {record.number})")
+        said = f"version {candidate.number} of {name} is champion (record {record.number})"
+        decided = {
+            "event": record.event,
+            "reason": record.reason,
+            "version": candidate.number,
+            "champion": expected,
+        }
+        print(json.dumps(decided) if as_json else said)
         return
     if promotion.ROLLED_BACK_TAG in candidate.tags and not again:
         refusal = promotion.refused_again(candidate)
-        print(refusal)
         if not dry_run:
             promotion.keep(client, name, candidate.number, reason=refusal)
-        _write_decision(
-            {"event": "keep", "reason": refusal, "version": candidate.number, "champion": expected}
-        )
+        decided = {"event": "keep", "reason": refusal, "version": candidate.number, "champion": expected}
+        _write_decision(decided)
+        print(json.dumps(decided) if as_json else refusal)
         raise typer.Exit(KEPT_EXIT)
     decision = run_gate(client, params, candidate, champion)
     why = "; ".join(part for part in (decision.reason, reason) if part)
@@ -109,7 +121,7 @@ def promote(
         "evidence": evidence,
     }
     _write_decision(values, page)
-    print(page)
+    print(json.dumps(values, indent=2) if as_json else page)
     if not decision.promote:
         raise typer.Exit(KEPT_EXIT)
 
@@ -132,7 +144,10 @@ def challenger_of(client: MlflowClient, name: str, *, move: bool) -> Version | N
         return found
     if move:
         client.set_registered_model_alias(name, CHALLENGER, str(own.number))
-    print(f"version {own.number} of {name} is the challenger again: {REGISTERED} came from DVC's cache")
+    print(
+        f"version {own.number} of {name} is the challenger again: {REGISTERED} came from DVC's cache",
+        file=sys.stderr,
+    )
     return own
 
 

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from precis.errors import PrecisError
 
 if TYPE_CHECKING:
-    from precis.serving.summarizer import Summarizer
+    from precis.serving.inputs import InputText
     from precis.serving.summary import Summary
 
 DEFAULT_MODEL = "models/pointer"
-WINDOW = 256  # documents read before they are summarized together
-STANDARD_INPUT = "-"
+FIRST_WINDOW, LARGEST_WINDOW = 16, 256  # documents that are summarized together, if so many wait
+MOST_TOLD = 20  # inputs that could not be read, by name
 
 
 def summarize(
     inputs: Annotated[
         list[str] | None,
-        typer.Argument(help="Text files, folders of .txt files, .jsonl files; - or nothing: standard input."),
+        typer.Argument(
+            help="Text files, folders of .txt and .jsonl files, .jsonl files; - or nothing: standard input."
+        ),
     ] = None,
     model: Annotated[
-        str, typer.Option(help="A model folder, or models:/NAME@ALIAS in the registry.")
+        str,
+        typer.Option(help="models:/NAME@ALIAS, runs:/ID, a model's folder, or one of `precis export`."),
     ] = DEFAULT_MODEL,
     beam: Annotated[int | None, typer.Option(help="Hypotheses kept open; 1 is fastest.")] = None,
     min_length: Annotated[int | None, typer.Option(help="Fewest words.")] = None,
@@ -46,72 +50,91 @@ def summarize(
             "with temperature, top_k, top_p and seed, which draw at random.",
         ),
     ] = None,
-    column: Annotated[str, typer.Option(help="Where JSON Lines have the text.")] = "document",
-    threads: Annotated[int, typer.Option(help="Threads of the model; 0: as many as there are cores.")] = 0,
+    column: Annotated[str, typer.Option(help="The field of JSON Lines that has the text.")] = "document",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write into this file, which is whole or absent; .jsonl implies --jsonl."),
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(min=0, help="Threads of the model; 0: as many as there are cores.")
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")] = False,
 ) -> None:
-    """Summarize text files, folders, JSON Lines or standard input, one summary a line."""
-    import torch
+    """Summarize text files, folders, JSON Lines or standard input, one summary a line.
 
+    Output appears as input is read. What cannot be read is left out, told at the end, and makes the exit code 1. With
+    several files each line begins with the file's name and a tab.
+    """
+    from precis.serving.inputs import STANDARD_INPUT, InputTexts, waiting
     from precis.serving.settings import read_values
 
-    if threads:
-        torch.set_num_threads(threads)
-    summarizer = _load(model)
     changes = {"beam_size": beam, "min_length": min_length, "max_length": max_length}
-    decoding = {name: value for name, value in changes.items() if value is not None}
+    decoding: dict[str, Any] = {name: value for name, value in changes.items() if value is not None}
     decoding |= read_values(settings or [])
     # alternatives have no place in one line of text
     has_alternatives = max(decoding.get("n_best", 1), decoding.get("samples", 1)) > 1
-    writes_json = jsonl or provenance or has_alternatives
-    unreadable: list[str] = []
-    window: list[tuple[dict[str, Any], str]] = []
-    for item in _texts(inputs or [STANDARD_INPUT], jsonl, column, unreadable):
-        window.append(item)
-        # a person who types waits for each line
-        if len(window) == (1 if sys.stdin.isatty() and not inputs else WINDOW):
-            _write(summarizer, window, decoding, writes_json=writes_json, provenance=provenance)
-            window = []
-    _write(summarizer, window, decoding, writes_json=writes_json, provenance=provenance)
-    if unreadable:
-        listed = "\n".join(f"  {problem}" for problem in unreadable)
-        raise PrecisError(f"{len(unreadable)} of the inputs could not be read:\n{listed}")
+    writes_json = jsonl or provenance or has_alternatives or (out is not None and out.suffix == ".jsonl")
+    from precis.opening import open_summarizer
 
+    summarizer = open_summarizer(model, threads=threads)
+    documents = InputTexts(inputs or [STANDARD_INPUT], reads_json=jsonl, column=column)
 
-def _load(model: str) -> Summarizer:
-    from precis.serving.summarizer import Summarizer
-
-    if not model.startswith("models:/"):
-        from precis.registry.manifest import combined_digest, digests_of
-
-        return Summarizer.load(model, digest=combined_digest(digests_of(model)))
-    from precis.registry.packaging import unpacked
-    from precis.registry.resolve import resolve
-    from precis.training.tracking import configure
-
-    version = resolve(configure(), model, "precis")
-    with unpacked(version.uri, digest=version.digest) as directory:
-        return Summarizer.load(
-            directory, run_id=version.run_id, model_version=str(version.number), digest=version.digest
+    def line_of(document: InputText, summary: Summary) -> str:
+        if writes_json:
+            return json.dumps(
+                {**document.about, **_fields(summary, provenance=provenance)}, ensure_ascii=False
+            )
+        text = summary.text.replace("\n", " ")
+        return (
+            f"{document.about.get('file', STANDARD_INPUT)}\t{text}" if documents.are_several_files else text
         )
 
+    with ExitStack() as stack:
+        file: TextIO | None = None
+        if out is not None:
+            from precis.files import atomic_path
 
-def _write(
-    summarizer: Summarizer,
-    window: list[tuple[dict[str, Any], str]],
-    decoding: dict[str, Any],
-    *,
-    writes_json: bool,
-    provenance: bool,
-) -> None:
-    if not window:
+            path = stack.enter_context(atomic_path(out))
+            file = stack.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+        advance, write = stack.enter_context(_output(file, documents.number, quiet=quiet))
+        for window in waiting(documents, FIRST_WINDOW, LARGEST_WINDOW):
+            texts = [document.text for document in window]
+            summaries = summarizer.summarize(texts, progress=advance, **decoding)
+            write([line_of(*pair) for pair in zip(window, summaries, strict=True)])
+    if documents.unreadable:
+        problems = documents.unreadable
+        listed = "\n".join(f"  {problem}" for problem in problems[:MOST_TOLD])
+        more = f"\n  and {len(problems) - MOST_TOLD:,} more" if len(problems) > MOST_TOLD else ""
+        raise PrecisError(f"{len(problems):,} of the inputs could not be read:\n{listed}{more}")
+
+
+@contextmanager
+def _output(
+    file: TextIO | None, total: int | None, *, quiet: bool
+) -> Iterator[tuple[Callable[[int], None], Callable[[list[str]], None]]]:
+    """What is told of progress, and what writes lines: above the bar, if both are on one terminal."""
+    from rich.console import Console
+
+    from precis.evaluation.progress import progress_bar
+
+    shares_terminal = file is None and sys.stdout.isatty() and sys.stderr.isatty()
+    console = Console(stderr=not shares_terminal)
+    interactive = sys.stdin.isatty() and total is None
+
+    def write(lines: list[str]) -> None:
+        if console.is_terminal and shares_terminal:
+            for line in lines:
+                console.out(line, highlight=False)
+            return
+        # whole lines also if this is stopped in between
+        (file or sys.stdout).write("".join(f"{line}\n" for line in lines))
+        (file or sys.stdout).flush()
+
+    if quiet or total == 1 or interactive:
+        yield (lambda number: None), write
         return
-    summaries = summarizer.summarize([text for _, text in window], **decoding)
-    for (about, _), summary in zip(window, summaries, strict=True):
-        if writes_json:
-            print(json.dumps({**about, **_fields(summary, provenance=provenance)}, ensure_ascii=False))
-        else:
-            print(summary.text.replace("\n", " "))
-    sys.stdout.flush()
+    with progress_bar(total, "summaries", console) as advance:
+        yield advance, write
 
 
 def _fields(summary: Summary, *, provenance: bool) -> dict[str, Any]:
@@ -120,53 +143,3 @@ def _fields(summary: Summary, *, provenance: bool) -> dict[str, Any]:
         for one in (values, *values.get("alternatives", [])):
             del one["tokens"]
     return values
-
-
-def _texts(
-    inputs: list[str], jsonl: bool, column: str, unreadable: list[str]
-) -> Iterator[tuple[dict[str, Any], str]]:
-    """What is known of each text, and the text; what cannot be read is told of at the end."""
-    for name in inputs:
-        if name == STANDARD_INPUT:
-            if jsonl:
-                yield from _json_lines("standard input", sys.stdin, column, unreadable)
-            elif sys.stdin.isatty():
-                for line in sys.stdin:
-                    yield {}, line
-            else:
-                yield {}, sys.stdin.read()
-            continue
-        path = Path(name)
-        paths = sorted(path.rglob("*.txt")) if path.is_dir() else [path]
-        if not paths:
-            unreadable.append(f"{name}: no .txt file in this folder")
-        for file in paths:
-            try:
-                if file.suffix == ".jsonl":
-                    with file.open(encoding="utf-8") as lines:
-                        yield from _json_lines(str(file), lines, column, unreadable)
-                else:
-                    yield {"file": str(file)}, file.read_text(encoding="utf-8")
-            except FileNotFoundError:
-                unreadable.append(f"{file}: not found")
-            except OSError as error:
-                unreadable.append(f"{file}: {error.strerror}")
-            except UnicodeDecodeError as error:
-                unreadable.append(f"{file}: not UTF-8 text ({error.reason} at byte {error.start})")
-
-
-def _json_lines(
-    name: str, lines: Any, column: str, unreadable: list[str]
-) -> Iterator[tuple[dict[str, Any], str]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            text = row[column]
-        except ValueError as error:
-            unreadable.append(f"{name}, line {number}: no JSON ({error})")
-        except (KeyError, TypeError):
-            unreadable.append(f"{name}, line {number}: no {column!r} in it; --column names another")
-        else:
-            yield {"id": row["id"]} if "id" in row else {}, str(text)

@@ -33,6 +33,7 @@ def trace(
         Path | None,
         typer.Option(help="with a summary's id: the file with the document, to have the summary made again"),
     ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print the chain as JSON")] = False,
 ) -> None:
     """Print the chain from a summary or a version to its run, commit, data and flow run, and save it as JSON."""
     from precis.registry.lineage import read_lineage
@@ -64,6 +65,9 @@ def trace(
     path = TRACES / f"{answer or f'{version.name}-{version.number}'}.json"
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(chain, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    if as_json:
+        print(json.dumps(chain, indent=2, ensure_ascii=False))
+        return
     for line in _lines(chain):
         print(line)
     print(f"saved as {path}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +17,7 @@ def verify(
         str,
         typer.Argument(help="models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, a summary's id, or its file"),
     ],
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object for each link")] = False,
 ) -> None:
     """Check every link from a model to its data that can be recomputed here; exit 1 at the first that fails."""
     from precis.registry.lineage import verify
@@ -23,14 +26,20 @@ def verify(
 
     client = configure()
     version = resolve(client, uri, load_params().registry.name)
-    print(f"{version.name} version {version.number}")
+    if not as_json:
+        print(f"{version.name} version {version.number}")
     num_unchecked = 0
     for link in verify(client, version, Path.cwd()):
-        print(f"  {link.state:<9}  {link.name}: {link.detail}")
+        if as_json:
+            print(json.dumps({"version": version.number, **asdict(link)}))
+        else:
+            print(f"  {link.state:<9}  {link.name}: {link.detail}")
         if link.state == "failed":
             typer.echo(f"error: the chain of {version.uri} breaks at {link.name}: {link.detail}", err=True)
             raise typer.Exit(1)
         num_unchecked += link.state == "unchecked"
+    if as_json:
+        return
     print(
         "all links hold"
         if not num_unchecked

@@ -1,0 +1,101 @@
+"""From what a person calls a model to its files. No torch: a wrong name is told at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from precis.errors import PrecisError
+
+if TYPE_CHECKING:
+    from precis.registry.versions import Version
+    from precis.serving.text_summarizer import TextSummarizer
+
+DEFAULT_NAME = "precis"  # of the registered model, where neither a URI nor params.yaml says
+SCHEMES = ("models:/", "runs:/")
+_PACKAGED = Path("artifacts/model")  # inside of what MLflow made of a model
+
+
+def open_summarizer(model: str, *, threads: int = 0) -> TextSummarizer:
+    """What summarizes with a model that somebody names on a command line: also with an exported one.
+
+    Args:
+        model: see `Summarizer.load`; or a folder that `precis export` made.
+        threads: of the model's arithmetic; 0: as many as there are cores.
+    """
+    path = None if model.startswith(SCHEMES) else model_directory(model)
+    import torch
+
+    from precis.api import Summarizer
+
+    if threads:
+        torch.set_num_threads(threads)
+    return Summarizer.load(path or model)
+
+
+def find_version(uri: str) -> Version:
+    """The registered version that a URI names."""
+    from precis.registry.resolve import resolve
+    from precis.training.tracking import configure
+
+    named = os.environ.get("MLFLOW_TRACKING_URI") or os.environ.get("MLFLOW_REGISTRY_URI")
+    if not named and not Path("mlflow.db").is_file():
+        raise PrecisError(
+            f"{uri}: there is no mlflow.db in {Path.cwd()}, and MLFLOW_TRACKING_URI is not set: run this in the "
+            "project's folder, or name the store"
+        )
+    return resolve(configure(), uri, _registered_name())
+
+
+def _registered_name() -> str:
+    if not Path("params.yaml").is_file():
+        return DEFAULT_NAME
+    from precis.params import load_params
+
+    return load_params().registry.name
+
+
+def model_directory(path: str | os.PathLike[str]) -> Path:
+    """The folder with the model's files in what a person points at.
+
+    Raises:
+        PrecisError: there is no such folder.
+    """
+    directory = Path(path)
+    if (directory / _PACKAGED).is_dir():
+        return directory / _PACKAGED
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "not found"
+        raise PrecisError(
+            f"{path} {what}: expected models:/NAME@ALIAS, runs:/ID, or the folder of a trained model, which "
+            "`dvc repro` makes in models/"
+        )
+    return directory
+
+
+def digest_of(directory: Path) -> str:
+    """The digest of a model's files, compared with the manifest if there is one."""
+    from precis.registry.manifest import MANIFEST, check_manifest, combined_digest, digests_of
+
+    if (directory / MANIFEST).is_file():
+        return check_manifest(directory)
+    return combined_digest(digests_of(directory))
+
+
+def project_decoding(directory: Path) -> dict[str, Any]:
+    """The decoding parameters for a model of a working copy: those of its params.yaml.
+
+    Raises:
+        PrecisError: the folder lies in no working copy.
+    """
+    directory = directory.resolve()
+    params_file = directory.parent.parent / "params.yaml"
+    if directory.parent.name != "models" or not params_file.is_file():
+        raise PrecisError(
+            f"{directory} does not say how to decode: its text.json has no `decoding`, and it is not in models/ of a "
+            "folder with a params.yaml. Load a registered version, which knows how it was evaluated"
+        )
+    from precis.params import load_params
+
+    return load_params(params_file).decoding.model_dump(mode="json")
