@@ -339,6 +339,15 @@ class GateParams(Section):
     long_input_seconds: float = Field(gt=0)
 
 
+class ExecutionParams(Section):
+    """Where work runs; no result depends on it, and so no stage runs again for it."""
+
+    engine: Literal["local", "ray"]
+    address: str | None
+    workers: int = Field(ge=0)
+    cpus_per_worker: float = Field(gt=0)
+
+
 class Params(Section):
     """All of params.yaml."""
 
@@ -354,6 +363,7 @@ class Params(Section):
     tracking: TrackingParams
     registry: RegistryParams
     gate: GateParams
+    execution: ExecutionParams
 
 
 def load_params(path: str | Path = PARAMS_FILE) -> Params:

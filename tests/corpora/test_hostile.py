@@ -15,6 +15,7 @@ from precis.corpora.firewall import Firewall
 from precis.corpora.near_duplicates import NearDuplicateSearch
 from precis.corpora.splits import Shares
 from precis.errors import PrecisError
+from precis.execution.local import LocalEngine
 from precis.stages.download import download
 from precis.stages.prepare import prepare
 
@@ -36,6 +37,7 @@ def firewall(search=True):
         max_same_summary=5,
         search=NearDuplicateSearch(3, 0.7, 128, 32, 1) if search else None,
         num_examples=3,
+        engine=LocalEngine(),
     )
 
 

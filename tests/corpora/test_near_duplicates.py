@@ -5,6 +5,7 @@ import random
 import numpy as np
 
 from precis.corpora.near_duplicates import NearDuplicateSearch
+from precis.execution.local import LocalEngine
 
 SEARCH = NearDuplicateSearch(shingle_words=3, min_similarity=0.8, permutations=128, bands=16, seed=1)
 
@@ -16,7 +17,7 @@ def texts(number: int, length: int = 100) -> list[list[str]]:
 
 def copies(documents: list[list[str]]) -> list[int]:
     digests = SEARCH.digests(documents)
-    return SEARCH.earlier_copies(digests, SEARCH.band_keys(digests)).tolist()
+    return SEARCH.earlier_copies(digests, SEARCH.band_keys(digests), LocalEngine()).tolist()
 
 
 def test_a_text_with_one_word_changed_is_a_copy_of_the_first():
@@ -45,7 +46,7 @@ def test_short_texts_are_compared_as_a_whole():
 
 def test_no_texts_have_no_copies():
     empty = np.empty((0, 128), dtype=np.uint32)
-    assert len(SEARCH.earlier_copies(empty, np.empty((0, 16), dtype=np.uint64))) == 0
+    assert len(SEARCH.earlier_copies(empty, np.empty((0, 16), dtype=np.uint64), LocalEngine())) == 0
 
 
 def test_a_thousand_copies_of_one_text_are_all_found():

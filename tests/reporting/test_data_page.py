@@ -9,6 +9,7 @@ from precis.corpora.article import RAW_SCHEMA, SPLITS, Article, batches, parquet
 from precis.corpora.checks import CHECKS, TextLimits
 from precis.corpora.firewall import Firewall
 from precis.errors import PrecisError
+from precis.execution.local import LocalEngine
 from precis.reporting.data_page import write_data_page
 from precis.stages.prepare import prepare
 from precis.stages.vocabulary import Cut, build_vocabularies
@@ -29,7 +30,9 @@ def prepared(tmp_path):
         with parquet_writer(tmp_path / f"raw/{split}.parquet", RAW_SCHEMA) as writer:
             for batch in batches(rows, RAW_SCHEMA):
                 writer.write_batch(batch)
-    firewall = Firewall(dict.fromkeys(CHECKS, "quarantine"), TextLimits(9_999, 9_999, 999), 20, None, 3)
+    firewall = Firewall(
+        dict.fromkeys(CHECKS, "quarantine"), TextLimits(9_999, 9_999, 999), 20, None, 3, LocalEngine()
+    )
     shares = dict.fromkeys(CHECKS, 1.0)
     reports = tmp_path / "reports"
     prepare(

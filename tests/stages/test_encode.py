@@ -3,6 +3,7 @@
 from test_vocabulary import write
 
 from precis.batches.encoded import EncodedCorpus
+from precis.execution.local import LocalEngine
 from precis.stages.encode import encode
 from precis.text.tokenizer import Tokenizer
 from precis.text.vocabulary import UNK_ID, Vocabulary
@@ -18,6 +19,7 @@ def run(folder, source, target, **splits):
         tokenizer=Tokenizer(lowercase=True),
         source_max_length=5,
         target_max_length=4,
+        engine=LocalEngine(),
     )
     assert counts["train"] == len(splits["train"])
     return EncodedCorpus(folder / "encoded/train.arrow")

@@ -10,6 +10,7 @@ from precis.corpora.article import PREPARED_SCHEMA, RAW_SCHEMA, SPLITS, Article,
 from precis.corpora.checks import CHECKS, TextLimits
 from precis.corpora.firewall import Firewall
 from precis.corpora.near_duplicates import NearDuplicateSearch
+from precis.execution.local import LocalEngine
 from precis.stages.prepare import prepare
 
 FIREWALL = Firewall(
@@ -18,6 +19,7 @@ FIREWALL = Firewall(
     max_same_summary=3,
     search=NearDuplicateSearch(3, 0.8, 32, 8, 1),
     num_examples=2,
+    engine=LocalEngine(),
 )
 ROWS = 100  # in each of a hundred corpora
 

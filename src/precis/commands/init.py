@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from precis.errors import PrecisError
+from precis.execution.local import LocalEngine
 
 if TYPE_CHECKING:
     from precis.corpora.firewall import Findings
@@ -99,7 +100,7 @@ def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> Findings
         shares = Shares(params.corpus.split.validation_share, params.corpus.split.test_share)
         download(reader.read(), Path(folder, "raw"), shares=shares, by_time=False, max_rows=None)
         Path(folder, "prepared").mkdir()
-        findings = firewall_of(params.prepare).sift(Path(folder, "raw"), Path(folder, "prepared"))
+        findings = firewall_of(params.prepare, LocalEngine()).sift(Path(folder, "raw"), Path(folder, "prepared"))
     print(f"\nChecks of {findings.read.total():,} rows, {findings.kept.total():,} of them kept:")
     shown = False
     for check in CHECKS:

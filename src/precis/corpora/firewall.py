@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -27,17 +27,10 @@ from precis.corpora.article import (
     parquet_writer,
     read_batches,
 )
-from precis.corpora.checks import (
-    CHECK_OF,
-    CHECKS,
-    Problem,
-    TextLimits,
-    check_content,
-    check_id,
-    key_words,
-    normalise,
-)
+from precis.corpora.checks import CHECK_OF, CHECKS, Problem, TextLimits
+from precis.corpora.examination import Examination
 from precis.corpora.near_duplicates import NearDuplicateSearch
+from precis.execution.engine import Engine
 
 ORDER = ("test", "validation", "train")
 QUARANTINE_SCHEMA = pa.schema(
@@ -114,6 +107,7 @@ class Firewall:
         max_same_summary: how many training rows may share a summary.
         search: how near duplicates are found; None leaves them.
         num_examples: how many rows of each reason the findings name.
+        engine: where rows are examined and compared; what is decided is the same.
     """
 
     actions: Mapping[str, str]
@@ -121,6 +115,7 @@ class Firewall:
     max_same_summary: int
     search: NearDuplicateSearch | None
     num_examples: int
+    engine: Engine
 
     def __post_init__(self) -> None:
         assert set(self.actions) == set(CHECKS)
@@ -131,7 +126,9 @@ class Firewall:
         keys: dict[str, array[int]] = {}
         with ExitStack() as stack:
             quarantine = stack.enter_context(parquet_writer(folder / "quarantine.parquet", QUARANTINE_SCHEMA))
-            digests = _Digests(stack.enter_context(tempfile.TemporaryFile(dir=folder)), self.search)
+            digests = _Digests(
+                stack.enter_context(tempfile.TemporaryFile(dir=folder)), self.search, self.engine
+            )
             for split in ORDER:
                 keys[split] = array("q")
                 self._sift_split(split, raw, folder, quarantine, keys, digests, findings)
@@ -154,15 +151,18 @@ class Firewall:
     ) -> None:
         judge = _Judge(self, split, keys, findings)
         findings.document_words[split], findings.summary_words[split] = array("L"), array("L")
+        examination = Examination(self.limits, self.search)
         with parquet_writer(folder / f"{split}.parquet", PREPARED_SCHEMA) as writer:
-            for batch in read_batches(raw / f"{split}.parquet"):
-                kept, aside, words = judge.sort(batch.to_pydict(), batch.num_rows)
+            for batch in self.engine.map_rows(raw / f"{split}.parquet", examination):
+                verdicts = judge.decide(batch)
                 findings.read[split] += batch.num_rows
-                if kept:
-                    writer.write_batch(_to_batch(kept, PREPARED_SCHEMA))
-                    digests.add(words)
+                kept = batch.filter(pa.array([verdict is None for verdict in verdicts]))
+                if kept.num_rows:
+                    writer.write_batch(kept.select(PREPARED_SCHEMA.names).cast(PREPARED_SCHEMA))
+                    digests.add(kept.column("digest").to_pylist())
+                aside = [(n, verdict) for n, verdict in enumerate(verdicts) if verdict is not None]
                 if aside:
-                    quarantine.write_batch(_to_batch(aside, QUARANTINE_SCHEMA))
+                    quarantine.write_batch(_set_aside(batch, split, aside))
 
     def _drop_near_duplicates(
         self, folder: Path, earlier: NDArray[np.int64], quarantine: pq.ParquetWriter, findings: Findings
@@ -183,9 +183,9 @@ class Firewall:
                     findings.near_copies[f"{other}_in_{split}"] = len(np.unique(earlier[rows][near]))
                     reasons[near] = f"near_{other}"
             if any(reasons):
-                self._set_aside(folder / f"{split}.parquet", split, reasons, quarantine, findings)
+                self._remove(folder / f"{split}.parquet", split, reasons, quarantine, findings)
 
-    def _set_aside(
+    def _remove(
         self,
         path: Path,
         split: str,
@@ -212,11 +212,9 @@ class Firewall:
                     if problem.reason:
                         findings.example(split, row_id, problem, self.num_examples)
                 writer.write_batch(batch.filter(pa.array(keep[some])))
-                gone = np.flatnonzero(~keep[some])
-                rows = batch.take(pa.array(gone)).to_pylist()
-                aside = [_aside(row, split, problems[n]) for row, n in zip(rows, gone, strict=True)]
-                if aside:
-                    quarantine.write_batch(_to_batch(aside, QUARANTINE_SCHEMA))
+                gone = [(int(n), problems[n]) for n in np.flatnonzero(~keep[some])]
+                if gone:
+                    quarantine.write_batch(_set_aside(batch, split, gone))
         rest.replace(path)
         for lengths in (findings.document_words, findings.summary_words):
             lengths[split] = array("L", np.frombuffer(lengths[split], dtype="L")[keep].tolist())
@@ -225,17 +223,18 @@ class Firewall:
 class _Digests:
     """The MinHash digests of the rows kept so far: on disk, in memory only their bands."""
 
-    def __init__(self, file: IO[bytes], search: NearDuplicateSearch | None) -> None:
+    def __init__(self, file: IO[bytes], search: NearDuplicateSearch | None, engine: Engine) -> None:
         self._file = file
         self._search = search
+        self._engine = engine
         self._band_keys: list[NDArray[np.uint64]] = []
 
-    def add(self, documents: list[list[str]]) -> None:
-        """Take some more rows, given as key words."""
+    def add(self, digests: list[bytes]) -> None:
+        """Take those of some more rows."""
         if self._search is not None:
-            digests = self._search.digests(documents)
-            self._band_keys.append(self._search.band_keys(digests))
-            self._file.write(digests.tobytes())
+            data = b"".join(digests)
+            self._file.write(data)
+            self._band_keys.append(self._search.band_keys(self._search.matrix(data)))
 
     def earlier_copies(self) -> NDArray[np.int64]:
         """For each row the first earlier row that is nearly the same, -1 where none is."""
@@ -246,7 +245,8 @@ class _Digests:
         keys = np.concatenate(self._band_keys)
         self._band_keys.clear()
         shape = (len(keys), self._search.permutations)
-        return self._search.earlier_copies(np.memmap(self._file, np.uint32, "r", shape=shape), keys)
+        digests = np.memmap(self._file, np.uint32, "r", shape=shape)
+        return self._search.earlier_copies(digests, keys, self._engine)
 
 
 class _Judge:
@@ -264,68 +264,53 @@ class _Judge:
         self._ids: set[int] = set()
         self._summaries: Counter[int] = Counter()
 
-    def sort(
-        self, columns: Mapping[str, list[Any]], num_rows: int
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[list[str]]]:
-        """The rows to keep, the rows to set aside, and the key words of the documents kept."""
-        kept, aside, words = [], [], []
+    def decide(self, batch: pa.RecordBatch) -> list[Problem | None]:
+        """For each row, as `Examination` left it, why it is set aside; None if it is kept."""
         findings, split = self._findings, self._split
-        for number in range(num_rows):
-            row = {name: values[number] for name, values in columns.items()}
-            problems, document_words, summary_words = self._problems(row)
+        columns = [batch.column(name).to_pylist() for name in _Row._fields]
+        verdicts: list[Problem | None] = []
+        for row in map(_Row, *columns):
+            usable, problems = self._problems(row)
             decisive = None
             for problem in problems:
-                findings.example(split, row["id"], problem, self._firewall.num_examples)
+                findings.example(split, row.id, problem, self._firewall.num_examples)
                 quarantined = self._firewall.actions[CHECK_OF[problem.reason]] == "quarantine"
-                if decisive is None and (quarantined or document_words is None):
+                if decisive is None and (quarantined or not usable):
                     decisive = problem
                     findings.set_aside[split, problem.reason] += 1
                 elif decisive is None:
                     findings.reported[split, problem.reason] += 1
-            if decisive is not None:
-                aside.append(_aside(row, split, decisive))
-                continue
-            assert document_words is not None
-            kept.append(row)
-            words.append(document_words)
-            findings.document_words[split].append(len(document_words))
-            findings.summary_words[split].append(len(summary_words))
-        return kept, aside, words
+            verdicts.append(decisive)
+            if decisive is None:
+                findings.document_words[split].append(row.document_words)
+                findings.summary_words[split].append(row.summary_words)
+        return verdicts
 
-    def _problems(self, row: dict[str, Any]) -> tuple[list[Problem], list[str] | None, list[str]]:
-        """What is wrong with a row, which is normalised on the way; no words if it cannot be kept at all."""
-        if row["problem"] is not None:
-            reason, _, detail = row["problem"].partition(": ")
-            return [Problem(reason, detail)], None, []
-        if problem := check_id(row["id"]) or self._repeated_id(row["id"]):
-            return [problem], None, []
-        document, summary = normalise(row["document"]), normalise(row["summary"])
-        document_words, summary_words = key_words(document), key_words(summary)
-        if not document_words:
-            return [Problem("empty_document", _shown(document))], None, []
-        problems = self._copies(document_words, row["id"])
-        if not summary_words:
-            return [Problem("empty_summary", _shown(summary))], None, []
-        row["document"], row["summary"] = document, summary
-        references = [normalise(text) for text in row["references"] or ()]
-        row["references"] = [summary, *(text for text in references if text and text != summary)]
-        problems += check_content(document, summary, document_words, summary_words, self._firewall.limits)
+    def _problems(self, row: _Row) -> tuple[bool, list[Problem]]:
+        """Whether a row could be kept at all, and what is wrong with it."""
+        if row.unusable is not None:
+            return False, [Problem(**row.unusable)]
+        if problem := self._repeated_id(row.id):
+            return False, [problem]
+        problems = [] if row.document_key is None else self._copies(row.document_key, row.id)
+        if row.empty is not None:
+            return False, [Problem(**row.empty)]
+        problems += (Problem(**problem) for problem in row.problems)
         if self._split == "train" and not problems:
-            key = hash(" ".join(summary_words))
-            self._summaries[key] += 1
-            if self._summaries[key] > self._firewall.max_same_summary:
-                problems.append(Problem("boilerplate", f"{summary[:60]!r} once more"))
-        return problems, document_words, summary_words
+            assert row.summary_key is not None
+            self._summaries[row.summary_key] += 1
+            if self._summaries[row.summary_key] > self._firewall.max_same_summary:
+                problems.append(Problem("boilerplate", f"{row.summary[:60]!r} once more"))
+        return True, problems
 
     def _repeated_id(self, row_id: str) -> Problem | None:
-        key = hash(row_id)  # 64 bits each, of a large corpus's ids
+        key = hash(row_id)  # 64 bits each, of a large corpus's ids; compared within this process only
         if key in self._ids:
             return Problem("duplicate_id", "an earlier row has it")
         self._ids.add(key)
         return None
 
-    def _copies(self, document_words: list[str], row_id: str) -> list[Problem]:
-        key = hash(" ".join(document_words))  # compared within this process only
+    def _copies(self, key: int, row_id: str) -> list[Problem]:
         self._keys.append(key)
         if self._split == "test":
             self._findings.test_ids.append(row_id)
@@ -338,6 +323,20 @@ class _Judge:
             problems.append(Problem("duplicate", "the same document as an earlier row"))
         self._seen.add(key)
         return problems
+
+
+class _Row(NamedTuple):
+    """What is decided by, named as in `EXAMINED_SCHEMA`."""
+
+    id: str
+    summary: str
+    unusable: dict[str, str] | None
+    empty: dict[str, str] | None
+    document_key: int | None
+    summary_key: int | None
+    document_words: int
+    summary_words: int
+    problems: list[dict[str, str]]
 
 
 def _count_copies(keys: Mapping[str, array[int]], findings: Findings) -> None:
@@ -356,14 +355,11 @@ def _count_copies(keys: Mapping[str, array[int]], findings: Findings) -> None:
     findings.clean_test_ids = [row_id for row_id, good in zip(findings.test_ids, clean, strict=True) if good]
 
 
-def _aside(row: Mapping[str, Any], split: str, problem: Problem) -> dict[str, Any]:
-    return {**row, "split": split, "reason": problem.reason, "detail": problem.detail}
-
-
-def _to_batch(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.RecordBatch:
-    arrays = [pa.array([row[column.name] for row in rows], column.type) for column in schema]
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:59] + "…")
+def _set_aside(batch: pa.RecordBatch, split: str, aside: list[tuple[int, Problem]]) -> pa.RecordBatch:
+    """Some rows of a batch, as the quarantine has them."""
+    numbers, problems = zip(*aside, strict=True)
+    rows = batch.take(pa.array(numbers))
+    reasons, details = zip(*problems, strict=True)
+    arrays = [pa.array([split] * len(aside)), pa.array(reasons), pa.array(details)]
+    arrays += [rows.column(name) for name in QUARANTINE_SCHEMA.names[len(arrays) :]]
+    return pa.RecordBatch.from_arrays(arrays, QUARANTINE_SCHEMA.names).cast(QUARANTINE_SCHEMA)

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rensa import RMinHash
 
+from precis.execution.engine import Engine
+
 _MOST_COMPARED = (
     50  # texts of one band that a text is compared with: a band of a thousand copies stays linear
 )
@@ -34,6 +36,10 @@ class NearDuplicateSearch:
         matrix = RMinHash.digest_matrix_from_token_sets(shingles, self.permutations, self.seed)
         return np.array(matrix.to_rows(), dtype=np.uint32).reshape(len(texts), self.permutations)
 
+    def matrix(self, data: bytes) -> NDArray[np.uint32]:
+        """Rows of hashes out of their bytes."""
+        return np.frombuffer(data, dtype=np.uint32).reshape(-1, self.permutations)
+
     def _shingles(self, words: Sequence[str]) -> Iterator[str]:
         if len(words) <= self.shingle_words:
             return iter([" ".join(words)])
@@ -48,29 +54,24 @@ class NearDuplicateSearch:
             keys ^= keys >> np.uint64(29)
         return keys
 
-    def earlier_copies(self, digests: NDArray[np.uint32], keys: NDArray[np.uint64]) -> NDArray[np.int64]:
+    def earlier_copies(
+        self, digests: NDArray[np.uint32], keys: NDArray[np.uint64], engine: Engine
+    ) -> NDArray[np.int64]:
         """For each row the first earlier row that is similar to it, -1 where none is.
 
         Of several similar texts the first one stays. The cost grows with the rows, not with their pairs: bands
-        are sorted, and a row is compared with few others of its band.
+        are sorted, and a row is compared with few others of its band. Each band is looked at by itself.
 
         Args:
             digests: a row of hashes for each text; only those that have a band in common are looked at, so that
                 they may stay on disk.
             keys: their `band_keys`.
+            engine: where the bands are looked at.
         """
         num_rows = len(keys)
         first = np.full(num_rows, num_rows, dtype=np.int64)
-        for band in keys.T:
-            order = np.argsort(band, kind="stable")
-            ordered = band[order]
-            for distance in range(1, min(_MOST_COMPARED, num_rows - 1) + 1):
-                same = np.flatnonzero(ordered[distance:] == ordered[:-distance])
-                if not len(same):
-                    break
-                earlier, later = order[same], order[same + distance]
-                similar = np.concatenate(list(self._similar(digests, earlier, later)))
-                np.minimum.at(first, later[similar], earlier[similar])
+        for earlier, later in engine.map_items(self.similar_in_band, digests, keys.T):
+            np.minimum.at(first, later, earlier)
         first[first == num_rows] = -1
         # a copy of a copy is one of the first, too
         while True:
@@ -78,6 +79,24 @@ class NearDuplicateSearch:
             if not (further >= 0).any():
                 return first
             first = np.where(further >= 0, further, first)
+
+    def similar_in_band(
+        self, digests: NDArray[np.uint32], band: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pairs of similar rows, the earlier and the later ones, among those whose key of one band is equal."""
+        order = np.argsort(band, kind="stable")
+        ordered = band[order]
+        found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        for distance in range(1, min(_MOST_COMPARED, len(band) - 1) + 1):
+            same = np.flatnonzero(ordered[distance:] == ordered[:-distance])
+            if not len(same):
+                break
+            earlier, later = order[same], order[same + distance]
+            similar = np.concatenate(list(self._similar(digests, earlier, later)))
+            found.append((earlier[similar], later[similar]))
+        if not found:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
+        return np.concatenate([pair[0] for pair in found]), np.concatenate([pair[1] for pair in found])
 
     def _similar(
         self, digests: NDArray[np.uint32], earlier: NDArray[np.int64], later: NDArray[np.int64]

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from precis.batches.encoded import SCHEMA, write_encoded
-from precis.corpora.article import SPLITS, read_batches
+from precis.corpora.article import SPLITS
 from precis.errors import PrecisError
+from precis.execution.engine import Engine
+from precis.execution.open_engine import open_engine
 from precis.files import atomic_directory, remove_leftovers
 from precis.params import load_params
 from precis.stages.entry import run_stage
@@ -33,6 +35,7 @@ def encode(
     tokenizer: Tokenizer,
     source_max_length: int,
     target_max_length: int,
+    engine: Engine,
 ) -> dict[str, int]:
     """Write an Arrow file for each split, all or none; returns how many rows each has.
 
@@ -44,50 +47,60 @@ def encode(
         tokenizer: of source and target.
         source_max_length: words of a document that are kept.
         target_max_length: words of a summary that are kept, and the end of it.
+        engine: where rows are encoded; the files are the same.
     """
     remove_leftovers(encoded)
+    encoding = Encoding(source_vocabulary, target_vocabulary, tokenizer, source_max_length, target_max_length)
     counts = {}
     with atomic_directory(encoded) as folder:
         for split in SPLITS:
-            rows = _encoded_batches(
-                prepared / f"{split}.parquet",
-                source_vocabulary,
-                target_vocabulary,
-                tokenizer,
-                source_max_length,
-                target_max_length,
-            )
-            counts[split] = write_encoded(rows, folder / f"{split}.arrow")
+            path = prepared / f"{split}.parquet"
+            if not path.is_file():
+                raise PrecisError(f"{path} not found: run `dvc repro prepare` first")
+            batches = engine.map_rows(path, encoding, columns=["id", "document", "summary"])
+            counts[split] = write_encoded(batches, folder / f"{split}.arrow")
     log.info("data/encoded: %s", ", ".join(f"{number:,} {split}" for split, number in counts.items()))
     return counts
 
 
-def _encoded_batches(
-    path: Path,
-    source_vocabulary: Vocabulary,
-    target_vocabulary: Vocabulary,
-    tokenizer: Tokenizer,
-    source_max_length: int,
-    target_max_length: int,
-) -> Iterator[pa.RecordBatch]:
-    shared = source_vocabulary is target_vocabulary
-    if not path.is_file():
-        raise PrecisError(f"{path} not found: run `dvc repro prepare` first")
-    for batch in read_batches(path, ["id", "document", "summary"]):
+@dataclass(frozen=True)
+class Encoding:
+    """A function of a batch of prepared rows alone.
+
+    Attributes:
+        source_vocabulary: ids of source words; equal to the target's when they are shared.
+        target_vocabulary: ids of target words, from which source OOVs are counted on.
+        tokenizer: of source and target.
+        source_max_length: words of a document that are kept.
+        target_max_length: words of a summary that are kept, and the end of it.
+    """
+
+    source_vocabulary: Vocabulary
+    target_vocabulary: Vocabulary
+    tokenizer: Tokenizer
+    source_max_length: int
+    target_max_length: int
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give rows of batches.encoded's schema, in their order."""
+        target_vocabulary = self.target_vocabulary
+        shared = self.source_vocabulary is target_vocabulary
         source, extended, oovs, target = _Lists(), _Lists(), _Lists(), _Lists()
         rows = zip(batch.column("document").to_pylist(), batch.column("summary").to_pylist(), strict=True)
         for document, summary in rows:
-            words = tokenizer.words(document, source_max_length)
+            words = self.tokenizer.words(document, self.source_max_length)
             extended_ids, source_oovs = extend_source(words, target_vocabulary)
             extended.add(extended_ids)
             oovs.add(source_oovs)
             if not shared:
-                source.add(source_vocabulary.ids(words))
-            target_words = tokenizer.words(summary, target_max_length - 1)
+                source.add(self.source_vocabulary.ids(words))
+            target_words = self.tokenizer.words(summary, self.target_max_length - 1)
             target.add(extend_target(target_words, target_vocabulary, source_oovs))
         source_ids = extended.ids(len(target_vocabulary)) if shared else source.ids()
-        arrays = [batch.column("id"), source_ids, extended.ids(), oovs.texts(), target.ids()]
-        yield pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+        # built anew: what a reader leaves behind the last id differs, and the file's bytes would
+        ids = pa.array(batch.column("id").to_pylist(), pa.string())
+        arrays = [ids, source_ids, extended.ids(), oovs.texts(), target.ids()]
+        return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
 
 
 class _Lists:
@@ -127,15 +140,17 @@ def main() -> None:
     """Run the stage with params.yaml."""
     params = load_params()
     source_vocabulary, target_vocabulary = load_vocabularies(VOCABULARY, params.vocabulary.shared)
-    encode(
-        PREPARED,
-        ENCODED,
-        source_vocabulary=source_vocabulary,
-        target_vocabulary=target_vocabulary,
-        tokenizer=Tokenizer(params.text.lowercase),
-        source_max_length=params.encode.source_max_length,
-        target_max_length=params.encode.target_max_length,
-    )
+    with open_engine(**params.execution.model_dump()) as engine:
+        encode(
+            PREPARED,
+            ENCODED,
+            source_vocabulary=source_vocabulary,
+            target_vocabulary=target_vocabulary,
+            tokenizer=Tokenizer(params.text.lowercase),
+            source_max_length=params.encode.source_max_length,
+            target_max_length=params.encode.target_max_length,
+            engine=engine,
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,8 @@ from precis.corpora.checks import CHECKS, TextLimits
 from precis.corpora.firewall import Findings, Firewall
 from precis.corpora.near_duplicates import NearDuplicateSearch
 from precis.errors import PrecisError
+from precis.execution.engine import Engine
+from precis.execution.open_engine import open_engine
 from precis.files import atomic_directory, atomic_path, remove_leftovers
 from precis.params import PrepareParams, load_params
 from precis.stages.entry import run_stage
@@ -145,7 +147,7 @@ def _lengths(words: object) -> dict[str, object]:
     }
 
 
-def firewall_of(params: PrepareParams) -> Firewall:
+def firewall_of(params: PrepareParams, engine: Engine) -> Firewall:
     """The checks that params.yaml asks for."""
     near = params.near_duplicates
     search = NearDuplicateSearch(
@@ -159,14 +161,17 @@ def firewall_of(params: PrepareParams) -> Firewall:
         max_same_summary=params.max_same_summary,
         search=search if near.search else None,
         num_examples=params.examples,
+        engine=engine,
     )
 
 
 def main() -> None:
     """Run the stage with params.yaml."""
-    params = load_params().prepare
-    max_shares = {name: check["max_share"] for name, check in params.checks.model_dump().items()}
-    prepare(RAW, PREPARED, REPORT, firewall=firewall_of(params), max_shares=max_shares)
+    params = load_params()
+    checks = params.prepare.checks.model_dump()
+    max_shares = {name: check["max_share"] for name, check in checks.items()}
+    with open_engine(**params.execution.model_dump()) as engine:
+        prepare(RAW, PREPARED, REPORT, firewall=firewall_of(params.prepare, engine), max_shares=max_shares)
 
 
 if __name__ == "__main__":
