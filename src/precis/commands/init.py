@@ -100,7 +100,9 @@ def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> Findings
         shares = Shares(params.corpus.split.validation_share, params.corpus.split.test_share)
         download(reader.read(), Path(folder, "raw"), shares=shares, by_time=False, max_rows=None)
         Path(folder, "prepared").mkdir()
-        findings = firewall_of(params.prepare, LocalEngine()).sift(Path(folder, "raw"), Path(folder, "prepared"))
+        findings = firewall_of(params.prepare, LocalEngine()).sift(
+            Path(folder, "raw"), Path(folder, "prepared")
+        )
     print(f"\nChecks of {findings.read.total():,} rows, {findings.kept.total():,} of them kept:")
     shown = False
     for check in CHECKS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,13 +44,15 @@ def ray_engine(address: str | None, *, workers: int, cpus_per_worker: float) -> 
         ) from error
     begun_here = not ray.is_initialized()
     if begun_here:
-        logging.getLogger("ray").setLevel(logging.ERROR)  # how Ray Data plans a map is no news of ours
+        for name in ("ray", "ray.data"):  # how Ray Data plans a map is no news of ours
+            logging.getLogger(name).setLevel(logging.ERROR)
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is None:
             settings |= {"include_dashboard": False, "num_cpus": workers * cpus_per_worker or None}
         try:
+            _knock(address)
             ray.init(address, **settings)
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise UnreachableError(
                 f"params.yaml: execution.address is {address!r}, and no Ray cluster answers there: "
                 f"{str(error).splitlines()[0]}; start one with `precis cluster up`"
@@ -62,6 +65,13 @@ def ray_engine(address: str | None, *, workers: int, cpus_per_worker: float) -> 
     finally:
         if begun_here:
             ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Ray ends the whole process when nobody answers at an address; this raises OSError instead."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
 
 
 class RayEngine:
@@ -88,8 +98,9 @@ class RayEngine:
             return
         num_tasks = -(-num_chunks // CHUNKS_PER_TASK)
         chunks = ray.data.range(num_chunks, override_num_blocks=num_tasks)
+        on_rows: Any = _on_rows  # Ray Data's own types leave a batch in NumPy's form open
         results = chunks.map_batches(
-            _on_rows,
+            on_rows,
             batch_size=1,
             batch_format="numpy",
             num_cpus=self._cpus,
@@ -105,7 +116,7 @@ class RayEngine:
         """See `Engine.map_items`; what is shared is put into the cluster's memory once."""
         import ray
 
-        task = ray.remote(num_cpus=self._cpus, max_retries=-1)(_on_item)
+        task: Any = ray.remote(num_cpus=self._cpus, max_retries=-1)(_on_item)
         there, beside = ray.put(function), ray.put(shared)
         waiting = [task.remote(there, beside, item) for item in items]
         for reference in waiting:
