@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from precis.execution.engine import CHUNK_ROWS, read_rows
@@ -19,6 +19,7 @@ def write(path, sizes):
     return start
 
 
+@settings(deadline=None)
 @given(st.data(), st.lists(st.integers(1, 40), min_size=1, max_size=8))
 def test_rows_are_found_wherever_the_row_groups_begin(tmp_path_factory, data, sizes):
     path = tmp_path_factory.mktemp("rows") / "rows.parquet"
