@@ -133,7 +133,7 @@ def test_nothing_in_a_registered_model_is_a_pickle(client, make_model, tmp_path)
     register_best()
     stored = [path for path in (tmp_path / "mlartifacts").rglob("*") if path.is_file()]
     suffixes = {path.suffix for path in stored if "__pycache__" not in path.parts}
-    assert suffixes <= {"", ".py", ".txt", ".yaml", ".json", ".safetensors"}
+    assert suffixes <= {"", ".py", ".txt", ".yaml", ".json", ".safetensors", ".md"}
     mlmodel = next(path for path in stored if path.name == "MLmodel").read_text()
     assert "mlflow.pyfunc.loaders.code_model" in mlmodel
     assert "python_model: python_model.pkl" not in mlmodel

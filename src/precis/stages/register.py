@@ -10,7 +10,8 @@ from typing import Any
 from precis.files import atomic_path
 from precis.params import load_params
 from precis.registry.candidates import Candidate, best_candidate, read_candidates
-from precis.registry.lineage import LINEAGE_TAG, describe, seal
+from precis.registry.lineage import LINEAGE_TAG, describe, read_lineage, seal
+from precis.registry.model_card import CARD_TAG, attach, model_card
 from precis.registry.packaging import log_package, staged
 from precis.registry.versions import (
     CHALLENGER,
@@ -55,6 +56,8 @@ def register(
             )
         else:
             log.info("%s is version %d of %s already", best.model, version.number, name)
+        if CARD_TAG not in version.tags:
+            version = _add_card(client, version, best, reports, decoding)
         client.set_registered_model_alias(name, CHALLENGER, str(version.number))
     record = {
         "name": name,
@@ -93,11 +96,28 @@ def _make_version(
     for tag, key in ((COMMIT_TAG, "git_commit"), (FLOW_RUN_TAG, "flow_run")):
         if chain[key]:
             tags[tag] = chain[key]
-    about = (
-        f"The {best.model} model with {metric} {best.value:.2f} on its test split. "
-        "`precis trace` tells where it came from, `precis verify` whether all of that is still the same."
+    return make_version(client, name, source=uri, run_id=run_id, tags=tags)
+
+
+def _add_card(
+    client: Any, version: Version, best: Candidate, reports: Path, decoding: dict[str, Any]
+) -> Version:
+    chain, _ = read_lineage(version)
+    baselines = {
+        path.parent.name: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((reports / "baselines").glob("*/metrics.json"))
+    }
+    card = model_card(
+        best.directory,
+        name=version.name,
+        number=version.number,
+        chain=chain,
+        run=find_run(client, best.fingerprint),
+        metrics=json.loads((reports / best.model / "metrics.json").read_text(encoding="utf-8")),
+        baselines=baselines,
+        decoding=decoding,
     )
-    return make_version(client, name, source=uri, run_id=run_id, tags=tags, about=about)
+    return attach(client, version, card)
 
 
 def main() -> None:
