@@ -7,7 +7,7 @@ from typing import Self
 
 from typing_extensions import override
 
-from precis.opening import SCHEMES, digest_of, find_version, model_directory, project_decoding
+from precis.opening import located
 from precis.serving.summarizer import Summarizer as _Summarizer
 
 
@@ -43,22 +43,12 @@ class Summarizer(_Summarizer):
         Raises:
             PrecisError: there is no such model, it is damaged, or a folder does not say how to decode.
         """
-        name = os.fspath(directory)
-        if name.startswith(SCHEMES):
-            from precis.registry.packaging import unpacked
-
-            version = find_version(name)
-            with unpacked(version.uri, digest=version.digest) as unpacked_to:
-                return super().load(
-                    unpacked_to,
-                    run_id=run_id or version.run_id,
-                    model_version=model_version or str(version.number),
-                    digest=version.digest,
-                )
-        path = model_directory(name)
-        loaded = super().load(
-            path, run_id=run_id, model_version=model_version, digest=digest or digest_of(path)
-        )
-        if not loaded.decoding:
-            loaded.decoding = project_decoding(path)
+        with located(os.fspath(directory)) as found:
+            loaded = super().load(
+                found.directory,
+                run_id=run_id or found.run_id,
+                model_version=model_version or found.model_version,
+                digest=digest or found.digest,
+            )
+        loaded.decoding = found.decoding
         return loaded

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precis.errors import PrecisError
+from precis.serving.text_summarizer import read_text_settings
 
 if TYPE_CHECKING:
     from precis.registry.versions import Version
@@ -17,14 +21,62 @@ SCHEMES = ("models:/", "runs:/")
 _PACKAGED = Path("artifacts/model")  # inside of what MLflow made of a model
 
 
+@dataclass(frozen=True)
+class Located:
+    """The files of a model, and what is known of it.
+
+    Attributes:
+        directory: with the model's files, which were checked.
+        decoding: how it decodes unless told otherwise.
+        digest: of the files.
+        run_id: the training run, where known.
+        model_version: the version in the registry, where known.
+    """
+
+    directory: Path
+    decoding: dict[str, Any]
+    digest: str
+    run_id: str | None
+    model_version: str | None
+
+
+@contextmanager
+def located(model: str) -> Iterator[Located]:
+    """Find a model by what a person calls it.
+
+    Args:
+        model: models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, or a path.
+
+    Raises:
+        PrecisError: there is no such model, it is damaged, or nothing says how it decodes.
+    """
+    if not model.startswith(SCHEMES):
+        directory = model_directory(model)
+        settings = read_text_settings(directory)[2]
+        decoding = settings["decoding"] or project_decoding(directory)
+        yield Located(directory, decoding, digest_of(directory), settings.get("run_id"), None)
+        return
+    from precis.registry.packaging import unpacked
+
+    version = find_version(model)
+    with unpacked(version.uri, digest=version.digest) as directory:
+        decoding = read_text_settings(directory)[2]["decoding"]
+        digest = version.digest or digest_of(directory)
+        yield Located(directory, decoding, digest, version.run_id, str(version.number))
+
+
 def open_summarizer(model: str, *, threads: int = 0) -> TextSummarizer:
     """What summarizes with a model that somebody names on a command line: also with an exported one.
 
     Args:
-        model: see `Summarizer.load`; or a folder that `precis export` made.
+        model: see `located`; or a folder that `precis export` made.
         threads: of the model's arithmetic; 0: as many as there are cores.
     """
     path = None if model.startswith(SCHEMES) else model_directory(model)
+    if path is not None and (path / "export.json").is_file():
+        from precis.export.runtime import OnnxSummarizer
+
+        return OnnxSummarizer.load(path, threads=threads)
     import torch
 
     from precis.api import Summarizer

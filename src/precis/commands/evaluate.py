@@ -6,7 +6,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +50,7 @@ def evaluate(
     of the project's corpus, run `dvc repro evaluate`; `precis compare` takes the folder of --out.
     """
     from precis.corpora.columns import Columns
+    from precis.opening import located
     from precis.params import load_params
     from precis.serving.settings import read_values
     from precis.stages.evaluate import evaluate as score
@@ -58,14 +58,14 @@ def evaluate(
     params = load_params()
     changes = read_values(settings or [])
     columns = Columns(document, summary, references=references)
-    with tempfile.TemporaryDirectory(prefix="precis-evaluate-") as temporary, _directory(model) as directory:
+    with tempfile.TemporaryDirectory(prefix="precis-evaluate-") as temporary, located(model) as found:
         rows = Path(temporary, ROWS_FILE)
         num_left_out = _write_rows(file, columns, rows, params)
         if num_left_out:
             print(f"{num_left_out:,} rows cannot be used and are left out", file=sys.stderr)
         output = Path(temporary, "out") if out is None else out
-        decoding = {**_decoding(directory), **changes}
-        metrics = score(directory, rows, output, decoding=decoding, settings=params.evaluation)
+        decoding = {**found.decoding, **changes}
+        metrics = score(found.directory, rows, output, decoding=decoding, settings=params.evaluation)
         signature = (output / "plots" / "signature.txt").read_text(encoding="utf-8").strip()
     if as_json:
         print(
@@ -89,29 +89,6 @@ def _tell(metrics: dict[str, float], signature: str) -> None:
     for name, value in metrics.items():
         if not name.startswith("rouge") and name != "num_documents":
             print(f"  {name:<34} {value:.4g}")
-
-
-@contextmanager
-def _directory(model: str) -> Iterator[Path]:
-    """The folder of the model's files."""
-    from precis.opening import SCHEMES, find_version, model_directory
-
-    if not model.startswith(SCHEMES):
-        yield model_directory(model)
-        return
-    from precis.registry.packaging import unpacked
-
-    version = find_version(model)
-    with unpacked(version.uri, digest=version.digest) as directory:
-        yield directory
-
-
-def _decoding(directory: Path) -> dict[str, Any]:
-    from precis.opening import project_decoding
-    from precis.serving.text_summarizer import read_text_settings
-
-    decoding: dict[str, Any] = read_text_settings(directory)[2]["decoding"]
-    return decoding or project_decoding(directory)
 
 
 def _write_rows(file: str, columns: Columns, path: Path, params: Params) -> int:

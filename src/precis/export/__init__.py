@@ -1,0 +1,1 @@
+"""A trained model as two ONNX graphs, and what runs them: numpy and onnxruntime, no torch."""
