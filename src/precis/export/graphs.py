@@ -110,7 +110,7 @@ class ModelGraphs:
     def _memory_names(self) -> dict[str, Shape]:
         if not self.attends:
             return {"summary": ("documents", self._encoder_size)}
-        states = {
+        states: dict[str, Shape] = {
             "encoder_states": ("documents", "words", self._encoder_size),
             "mask": ("documents", "words"),
         }
