@@ -58,12 +58,14 @@ def precis_side(workload: Workload, flags: frozenset[str]) -> Turn:
     from precis.decoding.beam_search import BeamSettings, beam_search
     from precis.decoding.step import SpecialIds
     from precis.models.source import Source
-    from precis.serving.batch_decoder import BatchDecoder, output_matrix
+    from precis.serving.batch_decoder import BatchDecoder, in_bfloat16, output_matrix
 
     model = _part(precis_step(workload, "precis:general+copy"), "model").eval()
     size = workload.sizes.vocabulary
     listed = torch.arange(4 + SUMMARY_WORDS) if "shortlist" in flags else None
     output = output_matrix(model, listed, int8="int8" in flags)
+    if "bfloat16" in flags:
+        model = in_bfloat16(model)
     special = SpecialIds(pad=PAD, unk=UNK, bos=2, eos=EOS)
     sources = [
         (

@@ -276,6 +276,7 @@ class DecodingParams(Section):
     frequent_words: int = Field(ge=0)
     shortlist: bool
     int8: bool
+    bfloat16: bool
 
     @model_validator(mode="after")
     def _lengths_are_in_order(self) -> DecodingParams:

@@ -318,14 +318,17 @@ def test_a_shortlist_keeps_to_words_of_summaries_and_of_the_document(tmp_path, i
     assert others  # words of the document that no summary had are written, too
 
 
+@pytest.mark.parametrize("way", ["int8", "bfloat16"])
 @pytest.mark.parametrize("name", MODELS)
-def test_screening_in_eight_bits_changes_little(tmp_path, name):
+def test_faster_arithmetic_changes_little(tmp_path, name, way):
     torch.set_num_threads(1)
-    summarizer = Summarizer.load(write_model(tmp_path, name))
+    changes = {} if name == "encoder_decoder" else {"coverage": True, "attention": "additive"}
+    summarizer = Summarizer.load(write_model(tmp_path, name, **changes))
     documents = DOCUMENTS + many_documents(100)
-    plain, screened = summarizer.summarize(documents), summarizer.summarize(documents, int8=True)
+    plain, screened = summarizer.summarize(documents), summarizer.summarize(documents, **{way: True})
     equal = sum(one.text == other.text for one, other in zip(plain, screened, strict=True))
-    assert equal >= 0.9 * len(documents)
+    # random weights have no favourites: small differences decide more often than in a trained model
+    assert equal >= (0.9 if way == "int8" else 0.7) * len(documents)
     for one, other in zip(plain, screened, strict=True):
         if one.text == other.text:
             assert one.score == pytest.approx(other.score, abs=0.02)

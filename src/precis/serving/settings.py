@@ -51,6 +51,7 @@ KINDS = {
     "frequent_words": _Kind(int, 0),
     "shortlist": _Kind(bool),
     "int8": _Kind(bool),
+    "bfloat16": _Kind(bool),
     "n_best": _Kind(int, 1),
     "groups": _Kind(int, 1),
     "diversity": _Kind(float, 0),

@@ -21,7 +21,7 @@ from precis.decoding.step import SpecialIds
 from precis.models.base import SummarizationModel
 from precis.models.source import Source
 from precis.models.storage import load_model
-from precis.serving.batch_decoder import BatchDecoder, output_matrix
+from precis.serving.batch_decoder import BatchDecoder, in_bfloat16, output_matrix
 from precis.serving.output_scores import OutputMatrix
 from precis.serving.text_summarizer import (
     BATCH_SIZE,
@@ -64,6 +64,7 @@ class Summarizer(TextSummarizer):
         super().__init__(source_vocabulary, target_vocabulary, **text)
         self.model = model
         self._prepared: dict[tuple[bool, bool], OutputMatrix | None] = {}
+        self._bfloat16: SummarizationModel | None = None
 
     @classmethod
     def load(
@@ -164,7 +165,7 @@ class Summarizer(TextSummarizer):
         settings = self._beam_settings(how)
         with torch.inference_mode():
             output = self._output(shortlist=bool(how.get("shortlist")), int8=bool(how.get("int8")))
-            decoder = BatchDecoder(self.model, output)
+            decoder = BatchDecoder(self._in_bfloat16() if how.get("bfloat16") else self.model, output)
             memory = decoder.encode(source)
             if how.get("samples"):
                 drawn = _sampling_settings(how)
@@ -191,6 +192,12 @@ class Summarizer(TextSummarizer):
             )
             self._prepared[key] = output_matrix(self.model, listed if shortlist else None, int8=int8)
         return self._prepared[key]
+
+    def _in_bfloat16(self) -> SummarizationModel:
+        """The model in bfloat16; it is copied when it is first asked for."""
+        if self._bfloat16 is None:
+            self._bfloat16 = in_bfloat16(self.model)
+        return self._bfloat16
 
 
 def _sampling_settings(how: Mapping[str, Any]) -> SamplingSettings:

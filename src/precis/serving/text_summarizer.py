@@ -45,7 +45,8 @@ DECODING_KEYS = {
     "frequent_words",
 }
 SAMPLING_KEYS = {"samples", "temperature", "top_k", "top_p", "seed"}
-OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity", "stop_early", "shortlist", "int8"} | SAMPLING_KEYS
+FASTER_WAYS = {"shortlist", "int8", "bfloat16"}
+OPTIONAL_DECODING_KEYS = {"n_best", "groups", "diversity", "stop_early"} | FASTER_WAYS | SAMPLING_KEYS
 
 
 @dataclass(frozen=True)
