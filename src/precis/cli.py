@@ -39,7 +39,7 @@ _PANELS = {
     "Know and change what is served": (
         "history", "promote", "rollback", "trace", "verify", "reproduce", "drift",
     ),
-    "Keep it healthy": ("doctor",),
+    "Keep it healthy": ("doctor", "cluster"),
 }  # fmt: skip
 _OPTIONS: dict[str, Any] = {"rich_markup_mode": "markdown", "pretty_exceptions_enable": False}
 

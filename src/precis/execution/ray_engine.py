@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from precis.errors import PrecisError, UnreachableError
 from precis.execution.engine import CHUNK_ROWS, Item, Result, Shared, read_rows
 
+_TOKEN = Path.home() / ".ray/auth_token"  # where `ray get-auth-token --generate` puts it
 CHUNKS_PER_TASK = 4  # a task of a few milliseconds would be mostly Ray's own work
 
 
@@ -33,15 +34,7 @@ def ray_engine(address: str | None, *, workers: int, cpus_per_worker: float) -> 
         PrecisError: Ray is not installed.
         UnreachableError: no cluster answers at the address.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
-    try:
-        import ray
-        import ray.data
-    except ImportError as error:
-        raise PrecisError(
-            "params.yaml: execution.engine is ray, and Ray is not installed: "
-            "`pip install -c constraints.txt -e '.[ray]'`, or set it to local"
-        ) from error
+    ray = import_ray()
     begun_here = not ray.is_initialized()
     if begun_here:
         for name in ("ray", "ray.data"):  # how Ray Data plans a map is no news of ours
@@ -65,6 +58,23 @@ def ray_engine(address: str | None, *, workers: int, cpus_per_worker: float) -> 
     finally:
         if begun_here:
             ray.shutdown()
+
+
+def import_ray() -> Any:
+    """Ray itself, with Ray Data; raises PrecisError where it is not installed."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    # Ray looks at this once, when it is imported: whoever has a token shows it
+    if os.environ.keys() & {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} or _TOKEN.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise PrecisError(
+            "Ray is not installed: `pip install -c constraints.txt -e '.[ray]'`, "
+            "or set params.yaml: execution.engine to local"
+        ) from error
+    return ray
 
 
 def _knock(address: str | None) -> None:
