@@ -339,3 +339,15 @@ def test_the_pages_own_script_passes_its_policy(reports, tmp_path):
         check=True,
     )
     assert "Content Security Policy" not in result.stderr
+
+
+@pytest.mark.parametrize("make", PAGES)
+def test_axe_finds_nothing_serious_in_light_and_dark(
+    reports, tmp_path, new_page, accessibility_problems, make
+):
+    file = tmp_path / "page.html"
+    file.write_text(make(reports), encoding="utf-8")
+    for scheme in ("light", "dark"):
+        page = new_page(color_scheme=scheme)
+        page.goto(file.as_uri())
+        assert accessibility_problems(page) == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import from_json
@@ -32,6 +32,9 @@ class SummarizeRequest(BaseModel):
     beam_size: int | None = Field(None, ge=1, description="Hypotheses kept open; as evaluated if not given.")
     min_length: int | None = Field(None, ge=0, description="Fewest words.")
     max_length: int | None = Field(None, ge=1, description="Most words.")
+    length_penalty: Literal["none", "average", "wu"] | None = Field(
+        None, description="What the log-probability of a summary is divided by; as evaluated if not given."
+    )
 
     @model_validator(mode="after")
     def _has_one_kind_of_documents(self) -> Self:
@@ -50,8 +53,8 @@ class SummarizeRequest(BaseModel):
     @property
     def decoding(self) -> dict[str, Any]:
         """What changes in the decoding parameters of the model."""
-        named = {"beam_size": self.beam_size, "min_length": self.min_length, "max_length": self.max_length}
-        return {name: value for name, value in named.items() if value is not None}
+        named = ("beam_size", "min_length", "max_length", "length_penalty")
+        return {name: value for name in named if (value := getattr(self, name)) is not None}
 
 
 def read_request(body: bytes, limits: Limits) -> SummarizeRequest:

@@ -1,0 +1,1 @@
+"""The demo page: what the service answers, for people to look at."""
