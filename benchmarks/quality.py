@@ -2,10 +2,12 @@
 
     python benchmarks/quality.py CORPUS_DIR --recipe NAME --budget MINUTES --seeds 1 2 3
 
-Everything runs through the stages of the pipeline, in a folder below .work/quality/ whose name says what was tried:
-a run that was cut off goes on there, and what has its scores is not scored again. Each model and seed is trained
+Everything runs through the stages of the pipeline, in a folder below .work/quality/ whose name says what was tried, and
+with which code: a run that was cut off goes on there, and what has its scores is not scored again. With --init in the
+place of --recipe the parameters are those that `precis init` proposes for the corpus. Each model and seed is trained
 for at most --budget minutes; `precis sweep` chooses its decoding on validation. With several seeds a document's
-score is its mean over them. A block of rows goes into benchmarks/RESULTS.md, and a run into MLflow.
+score is its mean over them, and a line tells how much seeds differ. A block of rows goes into benchmarks/RESULTS.md,
+and a run into MLflow.
 
 With --on-validation the validation split is scored in the place of the test split, which is not read, and nothing
 is added to the results: for comparing settings. --against FOLDER then gives the difference to an earlier one.
@@ -20,6 +22,7 @@ import json
 import os
 import shlex
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -27,11 +30,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from precis.commands.recipe import recipe_file
-from precis.corpora.overrides import load_yaml, merge, plain, recipe_changes
+from precis.corpora.overrides import load_yaml, merge, plain, recipe_changes, save_yaml
 from precis.errors import PrecisError
 from precis.evaluation.rouge import ROUGE_TYPES, RougeConvention, parallel_rouge
 from precis.evaluation.rows import count_rows, read_rows, references
@@ -44,6 +48,7 @@ RESULTS = Path("benchmarks/RESULTS.md")
 WORK = Path(".work/quality")
 MODELS = ("pointer", "attention", "encoder_decoder")
 HEADING = "## Quality"
+STAGES = ("vocabulary", "encode", "train", "evaluate")  # what runs here, by its names in dvc.yaml
 NOTE = "trained.json"  # written when a model is trained and its decoding chosen
 FIRST_WORDS = (4, 6, 8, 10, 12, 14, 16, 20, 25, 30, 40, 50)  # of a document, as its summary
 FIRST_WORDS_DOCUMENTS = 300  # validation documents that choose among them
@@ -62,6 +67,8 @@ class System:
     updates: float | None = None
     minutes: float | None = None
     decoding: str = ""
+    seeds: np.ndarray | None = None
+    """Mean scores of each seed, (seeds, ROUGE types)."""
 
 
 class Benchmark:
@@ -73,16 +80,20 @@ class Benchmark:
             raise PrecisError(f"{arguments.corpus} not found: give the folder of a corpus")
         self.on_validation: bool = arguments.on_validation
         self.sweep_documents: int = arguments.sweep_documents
+        self.training_rows: int | None = arguments.training_rows
         self.values = load_yaml(PARAMS_FILE)
         if arguments.recipe:
             merge(self.values, recipe_changes(load_yaml(recipe_file(arguments.recipe)), str(self.corpus)))
+        elif arguments.init:
+            self.values = _proposed_by_init(self.values, self.corpus)
         else:
             merge(self.values, {"corpus": {"source": "files", "files": {"path": str(self.corpus)}}})
         self.changes = merge(self.values, _nested(arguments.set))
         budget = {"train": {"max_minutes": float(arguments.budget)}, "tracking": {"experiment": "quality"}}
         merge(self.values, budget)
         self.params: Params = check_params(plain(self.values), "params.yaml with the recipe and --set")
-        digest = hashlib.sha256(json.dumps(plain(self.values), sort_keys=True).encode()).hexdigest()[:8]
+        tried = json.dumps([plain(self.values), code_digest(), self.training_rows], sort_keys=True)
+        digest = hashlib.sha256(tried.encode()).hexdigest()[:8]
         self.folder: Path = arguments.work / f"{self.corpus.name}-{digest}"
         self.log = self.folder / "log.txt"
         self.split = "validation" if self.on_validation else "test"
@@ -97,6 +108,8 @@ class Benchmark:
     def prepare(self) -> None:
         """The data stages; quick, so always done anew: what they make is never older than their code."""
         self.prepared = prepare_corpus(self.folder, self.values, self.log)
+        if self.training_rows:
+            keep_rows(self.prepared / "train.parquet", self.training_rows)
         self.encoded = encode_corpus(self.folder / "encoded", self.values, self.prepared, self.log)
         make_folder(self.folder, self.values, encoded=self.encoded)
 
@@ -123,14 +136,16 @@ class Benchmark:
         runs = [self._scored(self._trained(name, seed), name) for seed in seeds]
         notes = [json.loads((run / NOTE).read_text()) for run in runs]
         metrics = [json.loads((run / self.split / "metrics.json").read_text()) for run in runs]
+        scores = np.stack([_document_scores(run / self.split) for run in runs])
         return System(
             name,
-            np.mean([_document_scores(run / self.split) for run in runs], axis=0),
+            scores.mean(0),
             {key: float(np.mean([one[key] for one in metrics])) for key in STATISTICS},
             parameters=notes[0]["parameters"],
             updates=float(np.mean([note["updates"] for note in notes])),
             minutes=float(np.mean([note["minutes"] for note in notes])),
             decoding=", ".join(dict.fromkeys(_in_words(note["decoding"]) for note in notes)),
+            seeds=scores.mean(1),
         )
 
     def _trained(self, name: str, seed: int) -> Path:
@@ -199,6 +214,37 @@ class Benchmark:
             rows = [row for window in read_rows(self.rows, 1024) for row in window]
             scores = rouge.score((references(row), _first(row["document"], number)) for row in rows)
         return System(f"first-{number}-words", 100 * scores.values, {"mean_length": number})
+
+
+def code_digest() -> str:
+    """Of the code that the models and their scores depend on, as dvc.yaml lists it."""
+    stages = YAML(typ="safe", pure=True).load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    deps = {dep for stage in STAGES for dep in stages[stage]["deps"] if dep.startswith("src/")}
+    digest = hashlib.sha256()
+    for path in sorted(
+        file for dep in deps for file in ([Path(dep)] if dep.endswith(".py") else Path(dep).rglob("*.py"))
+    ):
+        digest.update(path.as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()
+
+
+def keep_rows(path: Path, number: int) -> None:
+    """Keep some rows of a Parquet file, in their order: those whose ids have the smallest hashes, so that fewer rows
+    are always among more."""
+    table = pq.read_table(path)
+    digests = [hashlib.sha256(row_id.encode()).digest() for row_id in table["id"].to_pylist()]
+    kept = sorted(sorted(range(len(digests)), key=digests.__getitem__)[:number])
+    with atomic_path(path) as temporary:
+        pq.write_table(table.take(kept), temporary)
+
+
+def _proposed_by_init(values: Any, corpus: Path) -> Any:
+    """params.yaml as the command leaves it."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_yaml(values, folder / PARAMS_FILE.name)
+        run_module("precis.cli", folder, folder / "log.txt", ["init", str(corpus)])
+        return load_yaml(folder / PARAMS_FILE.name)
 
 
 def _first(document: str, number: int) -> str:
@@ -303,6 +349,18 @@ def differences(systems: Sequence[System], evaluation: Any) -> list[str]:
     return lines
 
 
+def spread(model: System, seeds: Sequence[int]) -> str:
+    """What each seed reached, their mean and standard deviation."""
+    assert model.seeds is not None
+    told = [
+        f"{seed}: {'/'.join(f'{score:.2f}' for score in scores[:3])}"
+        for seed, scores in zip(seeds, model.seeds, strict=True)
+    ]
+    mean, deviation = model.seeds.mean(0), model.seeds.std(0, ddof=1)
+    overall = [f"{one:.2f} ± {other:.2f}" for one, other in zip(mean[:3], deviation[:3], strict=True)]
+    return f"- {model.name}: {', '.join(told)}; mean and standard deviation {', '.join(overall)}"
+
+
 def append(results: Path, block: str) -> None:
     """Put a block at the end of the section about quality, which is made if it is not there."""
     text = results.read_text(encoding="utf-8") if results.is_file() else "# Results of the benchmarks\n"
@@ -328,7 +386,8 @@ def log_run(
     run = client.create_run(
         experiment_id(client, "quality"), run_name=f"quality {benchmark.corpus.name}", tags=git_tags()
     )
-    settings = {"corpus": benchmark.corpus.name, "recipe": arguments.recipe or "", "split": benchmark.split}
+    recipe = "init" if arguments.init else arguments.recipe or ""
+    settings = {"corpus": benchmark.corpus.name, "recipe": recipe, "split": benchmark.split}
     settings |= {"budget": arguments.budget, "seeds": arguments.seeds, "set": " ".join(arguments.set)}
     metrics = [
         Metric(f"{system.name}.{kind}", float(score), 0, 0)
@@ -352,8 +411,10 @@ def block_of(benchmark: Benchmark, systems: Sequence[System], arguments: argpars
     commit = git_tags().get("mlflow.source.git.commit", "unknown")[:7]
     words = ["python", "benchmarks/quality.py", f"PATH/{benchmark.corpus.name}"]
     words += ["--recipe", arguments.recipe] if arguments.recipe else []
+    words += ["--init"] if arguments.init else []
     words += ["--budget", f"{arguments.budget:g}", "--seeds", *map(str, arguments.seeds)]
     words += ["--models", *arguments.models]
+    words += ["--training-rows", str(arguments.training_rows)] if arguments.training_rows else []
     words += ["--set", *arguments.set] if arguments.set else []
     lines = [f"### {benchmark.corpus.name}, {date.today().isoformat()}, commit {commit}", ""]
     lines += ["```", shlex.join(words), "```", ""]
@@ -368,6 +429,8 @@ def block_of(benchmark: Benchmark, systems: Sequence[System], arguments: argpars
         if not rows.all():
             lines += ["", f"The {rows.sum():,} of them whose document is in no other split:", ""]
             lines += table([replace(one, statistics={}) for one in systems], rows, evaluation)
+    if len(arguments.seeds) > 1:
+        lines += ["", "Seeds:", "", *(spread(model, arguments.seeds) for model in models)]
     if len(models) > 1:
         lines += ["", "Paired bootstrap:", "", *differences(models, evaluation)]
     return "\n".join(lines) + "\n"
@@ -393,10 +456,13 @@ def parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("corpus", type=Path, help="a folder with train, validation and test files")
-    parser.add_argument("--recipe", help="a name of recipes/, or a file")
+    settings = parser.add_mutually_exclusive_group()
+    settings.add_argument("--recipe", help="a name of recipes/, or a file")
+    settings.add_argument("--init", action="store_true", help="the parameters that `precis init` proposes")
     parser.add_argument("--budget", type=float, required=True, help="minutes of training of each model")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--training-rows", type=int, help="train on so many, chosen by hash; else on all")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="further parameters")
     parser.add_argument("--on-validation", action="store_true", help="do not read the test split")
     parser.add_argument("--against", type=Path, help="with --on-validation: the folder of an earlier run")
@@ -408,6 +474,8 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.budget <= 0:
         parser.error("--budget: expected minutes above 0")
+    if arguments.training_rows is not None and arguments.training_rows < 1:
+        parser.error("--training-rows: expected at least 1")
     if arguments.against and not arguments.on_validation:
         parser.error("--against compares on validation: add --on-validation")
     return arguments

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from project import write_tickets
 from rouge_score.rouge_scorer import RougeScorer
+from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -107,3 +109,43 @@ def test_what_cannot_be_used_is_told_before_anything_runs(benchmark, arguments, 
     assert done.returncode == 1
     assert done.stderr.startswith("error: ") and message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_seeds_are_told_apart_and_init_proposes_the_parameters_for_some_of_the_rows(tmp_path):
+    one = Benchmark(tmp_path)
+    arguments = ("--init", "--training-rows", "150", "--seeds", "1", "2", "--models", "pointer")
+    done = one.run(*arguments, "--set", *SMALL)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "trained on 150 rows" in one.results and "--init" in one.results
+    first, second, mean = (
+        float(number)
+        for number in re.search(
+            r"- pointer: 1: ([\d.]+)/.*, 2: ([\d.]+)/.*deviation ([\d.]+) ±", one.results
+        ).groups()
+    )
+    assert mean == pytest.approx((first + second) / 2, abs=0.011)
+    told = re.search(r"^\| pointer \| ([\d.]+) \[", one.results, re.MULTILINE)[1]
+    assert float(told) == pytest.approx(mean, abs=0.011)
+    (folder,) = (tmp_path / "work").glob("tickets-*")
+    written = YAML(typ="safe").load((folder / "params.yaml").read_text())
+    assert written["corpus"]["files"]["path"] == str(one.corpus.resolve())
+    longest = max(len(json.loads(row)["document"].split()) for row in (one.corpus / "train.jsonl").open())
+    assert 20 <= written["encode"]["source_max_length"] <= max(30, 2 * longest)
+
+
+def test_what_other_code_trained_is_not_taken_for_what_this_code_trains(tmp_path):
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    command = "import sys; sys.path.insert(0, sys.argv[1]); import quality; print(quality.code_digest())"
+
+    def digest() -> str:
+        run = [sys.executable, "-c", command, str(ROOT / "benchmarks")]
+        return subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    before = digest()
+    (tmp_path / "src/precis/cli.py").write_text("nothing that a model depends on")
+    assert digest() == before
+    with (tmp_path / "src/precis/models/losses.py").open("a") as file:
+        file.write("# changed\n")
+    assert digest() != before
