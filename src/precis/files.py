@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from precis.errors import PrecisError
 
 
 @contextmanager
@@ -59,6 +62,32 @@ def atomic_directory(path: str | os.PathLike[str]) -> Iterator[Path]:
         _sync(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def read_ordinary(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """The bytes of an ordinary file.
+
+    A pipe would be waited for, and a device never ends: neither is opened for reading.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        PrecisError: it is no ordinary file, is too large, or cannot be read.
+    """
+    path = Path(path)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise PrecisError(f"{path} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise PrecisError(f"{path} is no ordinary file")
+        content = file.read(most_bytes + 1) if about.st_size <= most_bytes else None
+    if content is None or len(content) > most_bytes:
+        raise PrecisError(f"{path} is larger than {most_bytes:,} bytes: it is not what its name says")
+    return content
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:

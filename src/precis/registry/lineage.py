@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from precis.errors import PrecisError
+from precis.manifest import MANIFEST, file_digest
 from precis.registry.dvc_lock import (
     StageRecord,
     cache_directory,
@@ -28,9 +29,8 @@ from precis.registry.dvc_lock import (
     read_lock,
     upstream_of,
 )
-from precis.registry.manifest import file_digest
-from precis.registry.packaging import unpacked
-from precis.registry.versions import Version
+from precis.registry.packaging import packaged_code_digest, unpacked
+from precis.registry.versions import CODE_TAG, Version
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -153,11 +153,25 @@ def _package(
         yield Link("package", "failed", str(error))
         return
     yield Link("package", "ok", f"{len(found)} files match the manifest and the registry")
+    yield _code(version)
     yield from _weights(found, lineage, stages, root)
     if run.get("fingerprint") != lineage["fingerprint"]:
         yield Link(
             "package", "failed", f"it is of training {run.get('fingerprint')}, not {lineage['fingerprint']}"
         )
+
+
+def _code(version: Version) -> Link:
+    """The few lines that MLflow runs when it serves the package are those that were registered."""
+    found = packaged_code_digest(version.uri)
+    expected = version.tags.get(CODE_TAG)
+    if expected is None:
+        return Link("code", "unchecked", "the registry has no digest of it: registered by an older precis")
+    if found != expected:
+        return Link(
+            "code", "failed", f"SHA-256 of the package's code is {found}, the registry says {expected}"
+        )
+    return Link("code", "ok", "what MLflow runs to serve it is as it was registered")
 
 
 def _weights(
@@ -173,8 +187,12 @@ def _weights(
         yield Link("weights", "unchecked", f"{train.outs[out]} is not in DVC's cache: `dvc pull` may have it")
         return
     written = {file.path.removeprefix(f"{out}/"): file.md5 for file in listed[1:]}
-    # register puts the decoding settings of the evaluation into text.json
-    other = [name for name in written if name != "text.json" and packaged.get(name) != written[name]]
+    # register puts the decoding settings of the evaluation into text.json, and so its digest into the manifest
+    other = [
+        name
+        for name in written
+        if name not in ("text.json", MANIFEST) and packaged.get(name) != written[name]
+    ]
     if other:
         yield Link("weights", "failed", f"not what {train.name} wrote: {', '.join(other)}")
     else:

@@ -11,7 +11,7 @@ from typing import Any
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
-from precis.registry.manifest import check_manifest
+from precis.manifest import check_manifest
 from precis.serving.summarizer import Summarizer
 
 

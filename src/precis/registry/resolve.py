@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from precis.errors import PrecisError
-from precis.registry.manifest import combined_digest, digests_of
+from precis.manifest import combined_digest, digests_of
 from precis.registry.versions import (
     FINGERPRINT_TAG,
     Version,

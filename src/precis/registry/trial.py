@@ -16,9 +16,9 @@ from precis.evaluation.corpus import POINTS
 from precis.evaluation.rouge import RougeConvention, parallel_rouge
 from precis.evaluation.rows import count_rows, read_rows, references
 from precis.evaluation.statistics import document_statistics, share
+from precis.manifest import file_digest
 from precis.registry.behaviour import failed_behaviours
 from precis.registry.gate import Evidence
-from precis.registry.manifest import file_digest
 
 if TYPE_CHECKING:
     from precis.serving.summarizer import Summarizer

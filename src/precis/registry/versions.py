@@ -26,6 +26,7 @@ PREVIOUS = "previous"
 LOCK = Path(".work/registry.lock")
 
 DIGEST_TAG = "precis.digest"
+CODE_TAG = "precis.code_sha256"
 MODEL_TAG = "precis.model"
 FINGERPRINT_TAG = "precis.fingerprint"
 COMMIT_TAG = "precis.git_commit"

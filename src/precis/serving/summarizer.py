@@ -22,13 +22,13 @@ from precis.models.base import SummarizationModel
 from precis.models.source import Source
 from precis.models.storage import load_model
 from precis.serving.batch_decoder import BatchDecoder, in_bfloat16, output_matrix
+from precis.serving.model_folder import check_vocabularies, read_text_settings
 from precis.serving.output_scores import OutputMatrix
 from precis.serving.text_summarizer import (
     BATCH_SIZE,
     Document,
     TextSummarizer,
     batches_of,
-    read_text_settings,
 )
 from precis.text.vocabulary import BOS_ID, EOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, Vocabulary
 
@@ -84,13 +84,15 @@ class Summarizer(TextSummarizer):
             digest: of the files, as `precis.registry.manifest` makes it; with it every summary gets an id.
 
         Raises:
-            PrecisError: a file is missing or is not what it should be.
+            PrecisError: a file is missing, was changed since it was written, or is not what it should be.
         """
         directory = Path(directory)
         source, target, text = read_text_settings(directory)
         if run_id is not None:
             text["run_id"] = run_id
-        return cls(load_model(directory), source, target, **text, model_version=model_version, digest=digest)
+        model = load_model(directory)
+        check_vocabularies(directory, source, target, model.options)
+        return cls(model, source, target, **text, model_version=model_version, digest=digest)
 
     def candidates(
         self, texts: Sequence[str], *, beam_size: int, batch_size: int = BATCH_SIZE, **decoding: Any

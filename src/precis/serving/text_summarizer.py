@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from typing import Any, overload
 from unicodedata import is_normalized, normalize
 
@@ -23,8 +21,6 @@ from precis.text.source_oovs import extend_source, words_of
 from precis.text.tokenizer import JOINER, Token, Tokenizer, surface, with_surface
 from precis.text.vocabulary import Vocabulary
 
-TEXT_FILE = "text.json"
-RUN_FILE = "run.json"
 BYTE_ORDER_MARK = "\ufeff"
 BATCH_SIZE = 64  # documents decoded together unless the caller says otherwise
 MOST_CHARACTERS = 10_000_000  # of a text: no document is longer, and a mistake should not fill the memory
@@ -382,43 +378,3 @@ def _part_that_is_read(text: str, num_words: int) -> str:
         if end < chunk.end():
             break
     return text[:end]
-
-
-def read_text_settings(directory: Path) -> tuple[Vocabulary, Vocabulary, dict[str, Any]]:
-    """The vocabularies of source and target of a model directory, and the other arguments of a summarizer.
-
-    Raises:
-        PrecisError: a file is missing or is not what it should be.
-    """
-    text = read_json(directory / TEXT_FILE)
-    missing = {"lowercase", "source_max_length", "shared"} - text.keys()
-    if missing:
-        raise PrecisError(
-            f"{directory / TEXT_FILE} lacks {', '.join(sorted(missing))}: train the model again"
-        )
-    if text["shared"]:
-        source = target = Vocabulary.load(directory / "shared.txt")
-    else:
-        source = Vocabulary.load(directory / "source.txt")
-        target = Vocabulary.load(directory / "target.txt")
-    settings = {name: text[name] for name in ("lowercase", "source_max_length", "shared")}
-    # a model that was packaged knows how it was evaluated; before, the caller says how to decode
-    settings["decoding"] = text.get("decoding", {})
-    if (directory / RUN_FILE).is_file():
-        settings["run_id"] = read_json(directory / RUN_FILE).get("run_id")
-    return source, target, settings
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object from a JSON file of a model directory; PrecisError if it is missing or something else."""
-    try:
-        contents = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PrecisError(
-            f"{path} is missing: {path.parent} is not the directory of a trained model"
-        ) from error
-    except ValueError as error:
-        raise PrecisError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(contents, dict):
-        raise PrecisError(f"{path}: expected an object, found {type(contents).__name__}")
-    return contents

@@ -16,13 +16,16 @@ from precis.corpora.near_duplicates import NearDuplicateSearch
 from precis.errors import PrecisError
 from precis.execution.engine import Engine
 from precis.execution.open_engine import open_engine
-from precis.files import atomic_directory, atomic_path, remove_leftovers
+from precis.files import atomic_directory, atomic_path, read_ordinary, remove_leftovers
+from precis.manifest import file_digest
 from precis.params import PrepareParams, load_params
 from precis.stages.entry import run_stage
 
 log = logging.getLogger(__name__)
 
 RAW, PREPARED, REPORT = Path("data/raw"), Path("data/prepared"), Path("reports/data_checks.json")
+CHECKSUMS = "checksums.json"
+_LARGEST_CHECKSUMS = 10_000_000  # bytes
 
 
 def prepare(
@@ -147,6 +150,32 @@ def _lengths(words: object) -> dict[str, object]:
     }
 
 
+def check_raw(raw: Path) -> None:
+    """Compare the splits with the checksums that `download` left beside them.
+
+    Raises:
+        PrecisError: a file is missing or was changed since; the message names every such file.
+    """
+    path = raw / CHECKSUMS
+    again = "run `dvc repro --force --single-item download` to fetch the corpus again"
+    try:
+        sums = json.loads(read_ordinary(path, _LARGEST_CHECKSUMS).decode("utf-8"))
+        expected = {split: str(sums[split]["sha256"]) for split in SPLITS}
+    except FileNotFoundError as error:
+        raise PrecisError(f"{path} not found: {again}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PrecisError(f"{path} is damaged ({error}): {again}") from error
+    problems = []
+    for split, digest in expected.items():
+        file = raw / f"{split}.parquet"
+        found = file_digest(file) if file.is_file() else None
+        if found != digest:
+            what = "missing" if found is None else f"SHA-256 is {found}, expected {digest}"
+            problems.append(f"  {file.name}: {what}")
+    if problems:
+        raise PrecisError("\n".join([f"{raw} is not what was downloaded; {again}:", *problems]))
+
+
 def firewall_of(params: PrepareParams, engine: Engine) -> Firewall:
     """The checks that params.yaml asks for."""
     near = params.near_duplicates
@@ -168,6 +197,7 @@ def firewall_of(params: PrepareParams, engine: Engine) -> Firewall:
 def main() -> None:
     """Run the stage with params.yaml."""
     params = load_params()
+    check_raw(RAW)
     checks = params.prepare.checks.model_dump()
     max_shares = {name: check["max_share"] for name, check in checks.items()}
     with open_engine(**params.execution.model_dump()) as engine:

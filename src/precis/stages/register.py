@@ -12,9 +12,10 @@ from precis.params import load_params
 from precis.registry.candidates import Candidate, best_candidate, read_candidates
 from precis.registry.lineage import LINEAGE_TAG, describe, read_lineage, seal
 from precis.registry.model_card import CARD_TAG, attach, model_card
-from precis.registry.packaging import log_package, staged
+from precis.registry.packaging import code_digest, log_package, staged
 from precis.registry.versions import (
     CHALLENGER,
+    CODE_TAG,
     COMMIT_TAG,
     DIGEST_TAG,
     FINGERPRINT_TAG,
@@ -88,6 +89,7 @@ def _make_version(
     chain = describe(Path.cwd(), best.model, fingerprint=best.fingerprint, run_tags=run_tags)
     tags = {
         DIGEST_TAG: digest,
+        CODE_TAG: code_digest(),
         MODEL_TAG: best.model,
         FINGERPRINT_TAG: best.fingerprint,
         LINEAGE_TAG: seal(client, uri, chain),

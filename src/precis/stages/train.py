@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from precis.errors import PrecisError
 from precis.evaluation.statistics import repeated_share
 from precis.files import atomic_directory
+from precis.manifest import write_manifest
 from precis.params import Params, load_params
 from precis.stages.entry import run_stage
 
@@ -124,6 +125,7 @@ def train_model(name: str, params: Params) -> None:
                 (published / "text.json").write_text(_json(text_settings), encoding="utf-8")
                 run = {"experiment": record.experiment, "fingerprint": record.fingerprint, "model": name}
                 (published / RUN_FILE).write_text(_json(run), encoding="utf-8")
+                write_manifest(published)
             record.log_summary(
                 {
                     "best_validation_loss": trained.best_loss,

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from precis.errors import PrecisError
-from precis.files import atomic_path
+from precis.files import atomic_path, read_ordinary
 from precis.text.tokenizer import surface
 
 PAD_ID, UNK_ID, BOS_ID, EOS_ID = range(4)
 SPECIAL_TOKENS = ("<pad>", "<unk>", "<s>", "</s>")  # no tokenizer makes these: `<` and `pad` are two tokens
+
+_LARGEST_FILE = 500_000_000  # bytes; a million words take 30 MB
+_COUNT = re.compile(r"[0-9]{1,18}")  # no text has more words, and no digit of another script is written
 
 
 class Vocabulary:
@@ -119,7 +123,8 @@ class Vocabulary:
         """Read what `save` wrote; raises PrecisError when the file is missing or something else."""
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            # not read_text, which would take a lone carriage return for the end of a line
+            text = read_ordinary(path, _LARGEST_FILE).decode("utf-8")
         except FileNotFoundError as error:
             raise PrecisError(f"{path} not found: run `dvc repro vocabulary` first") from error
         except UnicodeDecodeError as error:
@@ -131,7 +136,7 @@ class Vocabulary:
         well_formed = (
             text.endswith("\n")
             and widths in ({3}, {4})
-            and all(number.isdecimal() for row in rows for number in (row[1], *row[3:]))
+            and all(_COUNT.fullmatch(number) for row in rows for number in (row[1], *row[3:]))
         )
         if not well_formed or tuple(row[0] for row in rows[: len(SPECIAL_TOKENS)]) != SPECIAL_TOKENS:
             raise PrecisError(
