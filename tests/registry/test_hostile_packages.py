@@ -159,7 +159,7 @@ def test_no_package_runs_code_and_each_is_refused(good, client, tmp_path):
         assert not payload.marker.exists(), attack.__name__
     shutil.rmtree(package)
     shutil.copytree(whole, package)
-    assert _load(version.uri).summarize("the meeting")[0].text is not None
+    assert _load(version.uri).summarize(["the meeting"])[0].text is not None
 
 
 def test_the_model_that_mlflow_serves_checks_its_manifest_first(good, tmp_path):
