@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precis.errors import PrecisError
-from precis.serving.text_summarizer import read_text_settings
+from precis.serving.model_folder import read_text_settings
 
 if TYPE_CHECKING:
     from precis.registry.versions import Version
@@ -128,7 +128,7 @@ def model_directory(path: str | os.PathLike[str]) -> Path:
 
 def digest_of(directory: Path) -> str:
     """The digest of a model's files, compared with the manifest if there is one."""
-    from precis.registry.manifest import MANIFEST, check_manifest, combined_digest, digests_of
+    from precis.manifest import MANIFEST, check_manifest, combined_digest, digests_of
 
     if (directory / MANIFEST).is_file():
         return check_manifest(directory)

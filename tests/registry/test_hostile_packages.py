@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from precis.commands.summarize import _load
 from precis.errors import PrecisError
 from precis.manifest import write_manifest
+from precis.opening import open_summarizer
 from precis.registry.lineage import verify
 from precis.registry.packaging import unpacked
 from precis.registry.versions import DIGEST_TAG, find_alias, get_version
@@ -152,14 +152,14 @@ def test_no_package_runs_code_and_each_is_refused(good, client, tmp_path):
         failed = [link.name for link in states.values() if link.state == "failed" and link.name != "run"]
         assert failed, attack.__name__
         if attack not in ONLY_VERIFY_TELLS:
-            for load in (_load, lambda uri: unpacked(uri, digest=version.digest).__enter__()):
+            for load in (open_summarizer, lambda uri: unpacked(uri, digest=version.digest).__enter__()):
                 with pytest.raises(PrecisError) as caught:
                     load(version.uri)
                 assert len(str(caught.value)) < 2000 and "\x1b" not in str(caught.value)
         assert not payload.marker.exists(), attack.__name__
     shutil.rmtree(package)
     shutil.copytree(whole, package)
-    assert _load(version.uri).summarize(["the meeting"])[0].text is not None
+    assert open_summarizer(version.uri).summarize(["the meeting"])[0].text is not None
 
 
 def test_the_model_that_mlflow_serves_checks_its_manifest_first(good, tmp_path):
@@ -175,7 +175,7 @@ def test_a_version_without_a_digest_is_checked_against_its_own_manifest(good, cl
     version, package = good
     client.delete_model_version_tag("precis", str(version.number), DIGEST_TAG)
     assert get_version(client, "precis", version.number).digest is None
-    assert _load(version.uri)
+    assert open_summarizer(version.uri)
     one_byte(package, None)
     with pytest.raises(PrecisError, match="does not match its manifest"):
-        _load(version.uri)
+        open_summarizer(version.uri)

@@ -2,7 +2,7 @@
 
 from tiny_model import DOCUMENTS
 
-from precis.registry.manifest import combined_digest, digests_of
+from precis.manifest import combined_digest, digests_of
 from precis.serving.summarizer import Summarizer
 
 

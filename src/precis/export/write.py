@@ -11,8 +11,9 @@ from typing import Any
 from precis.errors import PrecisError
 from precis.export.runtime import DECODER_FILE, ENCODER_FILE, EXPORT_FILE, FORMAT
 from precis.files import atomic_directory
-from precis.registry.manifest import write_manifest
-from precis.serving.text_summarizer import RUN_FILE, TEXT_FILE, read_json, read_text_settings
+from precis.manifest import write_manifest
+from precis.serving.model_folder import read_text_settings
+from precis.serving.text_summarizer import RUN_FILE, TEXT_FILE, read_json
 
 WEIGHTS_FILE, OPTIONS_FILE = "model.safetensors", "model.json"
 

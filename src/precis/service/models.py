@@ -120,7 +120,7 @@ def open_model(uri: str) -> Loaded:
     """
     if uri.startswith(_REGISTRY):
         return load_version(find_version(uri), uri)
-    from precis.registry.manifest import MANIFEST, check_manifest, combined_digest, digests_of
+    from precis.manifest import MANIFEST, check_manifest, combined_digest, digests_of
     from precis.serving.summarizer import Summarizer
 
     directory = Path(uri)

@@ -81,7 +81,7 @@ class Summarizer(TextSummarizer):
             directory: model.safetensors, model.json, text.json, and the vocabulary files.
             run_id: the training run; where it is not given, what run.json says.
             model_version: the version in the registry, where known.
-            digest: of the files, as `precis.registry.manifest` makes it; with it every summary gets an id.
+            digest: of the files, as `precis.manifest` makes it; with it every summary gets an id.
 
         Raises:
             PrecisError: a file is missing, was changed since it was written, or is not what it should be.
