@@ -15,8 +15,8 @@ from precis.decoding.hypothesis import Hypothesis
 from precis.errors import PrecisError
 from precis.export.beam_search import DocumentSearch, SearchSettings
 from precis.manifest import check_manifest
-from precis.serving.model_folder import read_text_settings
-from precis.serving.text_summarizer import Document, TextSummarizer, read_json
+from precis.serving.model_folder import read_json, read_text_settings
+from precis.serving.text_summarizer import Document, TextSummarizer
 from precis.text.vocabulary import PAD_ID, SPECIAL_TOKENS, Vocabulary
 
 if TYPE_CHECKING:

@@ -12,8 +12,7 @@ from precis.errors import PrecisError
 from precis.export.runtime import DECODER_FILE, ENCODER_FILE, EXPORT_FILE, FORMAT
 from precis.files import atomic_directory
 from precis.manifest import write_manifest
-from precis.serving.model_folder import read_text_settings
-from precis.serving.text_summarizer import RUN_FILE, TEXT_FILE, read_json
+from precis.serving.model_folder import RUN_FILE, TEXT_FILE, read_json, read_text_settings
 
 WEIGHTS_FILE, OPTIONS_FILE = "model.safetensors", "model.json"
 
