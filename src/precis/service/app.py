@@ -22,6 +22,7 @@ from precis.service.metrics import Metrics
 from precis.service.models import Loaded, ServedModel
 from precis.service.refusal import RefusedError
 from precis.service.requests import SummarizeRequest, read_request
+from precis.service.swap import Watcher
 from precis.serving.summary import Summary
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost", "[::1]")
@@ -103,6 +104,7 @@ def create_app(
     batch_size: int = BATCH_SIZE,
     hosts: Collection[str] = LOCAL_HOSTS,
     token: str | None = None,
+    watch_seconds: float = 0,
     pages: Sequence[Page] = (),
 ) -> FastAPI:
     """The service over these models.
@@ -115,6 +117,7 @@ def create_app(
         batch_size: the most documents in one search.
         hosts: values of the Host header that are answered, without port.
         token: what `Authorization: Bearer` must carry; None: nothing.
+        watch_seconds: between two looks at what aliases point at; 0: models stay as they are.
         pages: each is called with the application and adds routes of its own, such as the demo page; they find
             models and batches in `app.state.service`.
     """
@@ -124,14 +127,18 @@ def create_app(
         workers=workers,
         threads=threads or max(1, num_cores() // workers),
         batch_size=batch_size,
-        waiting=limits.waiting,
+        waiting=limits.waiting or 2 * workers * batch_size,
         metrics=metrics,
     )
     metrics.watch(models, lambda: batcher.num_waiting)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        watcher = Watcher(models.values(), watch_seconds)
+        if watch_seconds:
+            watcher.start()
         yield
+        watcher.stop()
         await asyncio.to_thread(batcher.close)
 
     app = FastAPI(

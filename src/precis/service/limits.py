@@ -16,9 +16,9 @@ class Limits:
         depth: of nesting in the JSON of a request.
         beam_size: the most hypotheses that a request may have kept open.
         summary_words: the most that a request may ask for as `max_length`.
-        deadline_seconds: from the first byte of a request to its answer.
+        deadline_seconds: from the headers of a request to its answer.
         body_seconds: within which headers must be complete, and then the body.
-        waiting: documents in the queue; what comes then is refused.
+        waiting: documents in the queue; what comes then is refused. 0: two full searches for each worker.
         connections: open at a time.
     """
 
@@ -30,5 +30,5 @@ class Limits:
     summary_words: int = 200
     deadline_seconds: float = 30.0
     body_seconds: float = 10.0
-    waiting: int = 64
+    waiting: int = 0
     connections: int = 512
