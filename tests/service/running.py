@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,27 +28,27 @@ class Answer(NamedTuple):
 
 
 class Running:
-    """Starts it at a free port and waits until it answers; its output is in `log`."""
+    """Starts it at a free port and waits until it answers."""
 
     def __init__(self, *options: str, cwd: Path | None = None, **environment: str) -> None:
-        self.process = subprocess.Popen(
-            [PRECIS, "serve", "--port", "0", *options],
-            cwd=cwd,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        self.log = ""
-        for line in self.process.stdout:
-            self.log += line
-            if found := re.search(r"serves at http://([^:]+|\[.*\]):(\d+)", line):
-                self.host, self.port = found[1].strip("[]"), int(found[2])
-                break
-        else:
-            raise AssertionError(f"it ended with {self.process.wait()}:\n{self.log}")
-        os.set_blocking(self.process.stdout.fileno(), False)
+        # a file, since nobody empties a pipe while the tests talk to it
+        self._folder = tempfile.TemporaryDirectory(prefix="serve-")
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("w") as written:
+            self.process = subprocess.Popen(
+                [PRECIS, "serve", "--port", "0", *options],
+                cwd=cwd,
+                env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+                stdout=written,
+                stderr=subprocess.STDOUT,
+            )
+        deadline = time.monotonic() + 120
+        while (found := re.search(r"serves at http://([^:]+|\[.*\]):(\d+)", self.output)) is None:
+            if (code := self.process.poll()) is not None or time.monotonic() > deadline:
+                self.process.kill()
+                raise AssertionError(f"it ended with {code}:\n{self.output}")
+            time.sleep(0.05)
+        self.host, self.port = found[1].strip("[]"), int(found[2])
 
     def __enter__(self) -> Running:
         return self
@@ -58,18 +59,13 @@ class Running:
     @property
     def output(self) -> str:
         """All that it has written so far."""
-        assert self.process.stdout is not None
-        while piece := self.process.stdout.read():
-            self.log += piece
-        return self.log
+        return self._log.read_text(encoding="utf-8")
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = 60) -> int:
         """Its exit code after a signal."""
         if self.process.poll() is None:
             self.process.send_signal(number)
-        code = self.process.wait(seconds)
-        _ = self.output
-        return code
+        return self.process.wait(seconds)
 
     def connection(self, seconds: float = 60) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.host, self.port, timeout=seconds)

@@ -17,7 +17,9 @@ def test_summaries_are_those_of_the_summarizer(server, tiny):
     assert answer.json["summaries"] == [without_tokens(one) for one in summarizer.summarize(DOCUMENTS)]
     changes = {"beam_size": 1, "min_length": 3, "max_length": 4}
     alone = server.summarize(document=DOCUMENTS[1], provenance=True, **changes)
-    assert alone.json["summaries"] == [one.as_dict() for one in summarizer.summarize(DOCUMENTS[1], **changes)]
+    assert alone.json["summaries"] == [
+        one.as_dict() for one in summarizer.summarize([DOCUMENTS[1]], **changes)
+    ]
     assert 3 <= len(alone.json["summaries"][0]["tokens"]) <= 4
 
 

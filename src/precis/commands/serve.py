@@ -80,6 +80,8 @@ def serve(
             f"--host {host} can be reached from other machines: put a token that clients must send into "
             f"{TOKEN_VARIABLE}, or say --no-token where something in front of the service asks who they are"
         )
+    if wait and not watch:
+        raise PrecisError("--wait waits for what --watch finds: give --watch some seconds")
     limits = Limits(
         body_bytes=max_body,
         documents=max_documents,

@@ -11,12 +11,13 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from precis.errors import PrecisError
 from precis.processes import num_cores
 from precis.service.batching import Batcher
-from precis.service.guard import MODEL_VERSION, Guard, error_body, version_of
+from precis.service.guard import DOCS_FILES, MODEL_VERSION, Guard, error_body, version_of
 from precis.service.limits import Limits
 from precis.service.metrics import Metrics
 from precis.service.models import Loaded, ServedModel
@@ -141,13 +142,13 @@ def create_app(
         watcher.stop()
         await asyncio.to_thread(batcher.close)
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its page loads no script from another host
         title="precis",
         version=version("precis"),
         description="Summaries of your documents, each word accounted for.",
         lifespan=lifespan,
-        docs_url=None,  # it would load scripts from another host
         redoc_url=None,
+        static_url=DOCS_FILES,
     )
     app.state.service = Service(models, limits, batcher, metrics)
     app.add_middleware(Guard, models=models, limits=limits, hosts=hosts, token=token, metrics=metrics)

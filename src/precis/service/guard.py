@@ -26,7 +26,8 @@ from precis.service.refusal import RefusedError
 log = logging.getLogger(__name__)
 REQUEST_ID = "X-Request-ID"
 MODEL_VERSION = "X-Model-Version"
-OPEN_PATHS = frozenset({"/health"})  # asked by those who have no token
+DOCS_FILES = "/docs-files"
+_OPEN_PATHS = frozenset({"/health", "/docs", "/openapi.json"})  # asked by those who cannot send a token
 _USABLE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _COUNTED = frozenset({"/summarize", "/health", "/metrics", "/docs", "/openapi.json"})
 # a client that still sends would lose an answer if the connection closed at once
@@ -122,7 +123,9 @@ class Guard:
             raise RefusedError(
                 400, "this Host is not served here: start precis serve with --allow-host for it"
             )
-        if self._token is not None and scope["path"] not in OPEN_PATHS:
+        path = scope["path"]
+        is_open = path in _OPEN_PATHS or path.startswith(DOCS_FILES + "/")
+        if self._token is not None and not is_open:
             scheme, _, credentials = headers.get("authorization", "").partition(" ")
             given = credentials.strip().encode("latin-1")
             if scheme.lower() != "bearer" or not hmac.compare_digest(given, self._token):

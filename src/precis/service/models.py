@@ -134,11 +134,20 @@ def open_model(uri: str) -> Loaded:
 
 
 def find_version(uri: str) -> Version:
-    """The version in the registry that is meant at the moment."""
+    """The version in the registry that is meant at the moment.
+
+    Raises:
+        PrecisError: there is none, or the registry does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
     from precis.registry.resolve import resolve
     from precis.training.tracking import configure
 
-    return resolve(configure(), uri, "precis")
+    try:
+        return resolve(configure(), uri, "precis")
+    except MlflowException as error:
+        raise PrecisError(f"the registry cannot be asked for {uri}: {error}") from error
 
 
 def load_version(version: Version, uri: str) -> Loaded:
