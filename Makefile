@@ -64,6 +64,10 @@ docs: set-up ## the documentation as a site in .work/site; fails on a link that 
 	@python docs/parameters_page.py
 	@NO_MKDOCS_2_WARNING=1 mkdocs build
 
+.PHONY: docs-pictures
+docs-pictures: set-up ## the pictures of docs/models.md, from the models that `make repro` trained
+	@python docs/pictures.py
+
 .PHONY: ui
 ui: set-up ## compare runs in MLflow at http://127.0.0.1:5000
 	@python -c 'from precis.training.tracking import configure; configure()'
