@@ -165,11 +165,16 @@ class DocumentSearch:
         self._no_candidate[self._vocab_columns] = True
         self._no_candidate[banned[banned < vocabulary_size]] = True
         self._num_banned = len(banned)
-        self._allowed = None
-        if allowed is not None:  # the words of the document may always be written
-            self._allowed = allowed.copy()
+        # the vocabulary's words that may be written, rising; None: all
+        self._listed: Array | None = None
+        if allowed is not None:
             in_vocabulary = np.asarray(extended_ids, dtype=np.int64)
-            self._allowed[in_vocabulary[in_vocabulary < vocabulary_size]] = True
+            allowed = allowed.copy()
+            allowed[in_vocabulary[in_vocabulary < vocabulary_size]] = True  # those of the document always
+            self._listed = np.flatnonzero(allowed)
+            # from here on a word of the vocabulary is its place among them
+            self._vocab_columns = np.searchsorted(self._listed, self._vocab_columns)
+            self._no_candidate = self._no_candidate[self._listed]
         self._log_probs = np.full(beams, -np.inf)
         self._log_probs[:: beams // settings.groups] = 0.0  # all beams of a group begin equal
         self._closed = np.zeros(settings.groups, dtype=bool)
@@ -193,9 +198,9 @@ class DocumentSearch:
         settings, beams = self._settings, self._settings.beam_size
         num_words = len(self._trace)
         num_rows = len(self.previous_ids)
-        if log_probs is not None and self._allowed is not None:
-            log_probs = np.where(self._allowed, log_probs, -np.inf)
-            log_probs = log_probs - _log_sum_exp(log_probs)
+        if log_probs is not None and self._listed is not None:
+            log_probs = log_probs[:, self._listed]
+            log_probs -= _log_sum_exp(log_probs)
         generated, copied, total, offset, p_gen = self._next_words(
             log_probs, attention, p_gen_logit, num_rows
         )
@@ -290,11 +295,12 @@ class DocumentSearch:
             count += settings.beam_size
         if repeated is not None:
             count += int((repeated != PAD_ID).sum(1).max())
-        ids = top_places(log_probs, count)
-        excluded = self._no_candidate[ids]
+        places = top_places(log_probs, count)
+        excluded = self._no_candidate[places]
+        values = np.take_along_axis(log_probs, places, axis=1) + offset
+        ids = places if self._listed is None else self._listed[places]
         if repeated is not None:
             excluded |= (ids[:, :, None] == repeated[:, None, :]).any(2)
-        values = np.take_along_axis(log_probs, ids, axis=1) + offset
         return ids, np.where(excluded, np.float32(-np.inf), values)
 
     def _completions(self) -> Array | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -34,8 +35,8 @@ class OnnxSummarizer(TextSummarizer):
         >>> from precis.export.runtime import OnnxSummarizer
         >>> OnnxSummarizer.load("exported").summarize("A long text …").text
 
-    It has the parameters and the answers of `precis.Summarizer`. Two differ: summaries are not drawn at random
-    (`samples`), and `int8`, which is a cheaper way to nearly the same numbers, changes nothing.
+    It has the parameters and the answers of `precis.Summarizer`, but draws no `samples`. `int8` and `bfloat16`, cheaper
+    ways to nearly the same numbers, change nothing here: it computes in full.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class OnnxSummarizer(TextSummarizer):
         if how.get("samples"):
             raise PrecisError("an exported model draws no samples: use the model itself, with torch")
         settings = self._search_settings(how)
-        allowed = self._listed() if how.get("shortlist") else None
+        allowed = self._listed if how.get("shortlist") else None
         searches = [
             DocumentSearch(
                 settings,
@@ -170,6 +171,7 @@ class OnnxSummarizer(TextSummarizer):
             stop_early=how.get("stop_early", True),
         )
 
+    @cached_property
     def _listed(self) -> Array:
         """True at the words that a training summary has, (V,)."""
         vocabulary = self.target_vocabulary
