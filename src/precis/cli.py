@@ -95,8 +95,10 @@ def _first_line(name: str) -> str:
     """What a command says it does, without importing it."""
     tree = ast.parse(Path(commands.__path__[0], f"{name}.py").read_text(encoding="utf-8"))
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
-    says = ast.get_docstring(functions[0] if functions else tree) or ""
-    return says.split("\n\n")[0]
+    says = (ast.get_docstring(functions[0] if functions else tree) or "").split("\n\n")[0]
+    # a module begins with the command's name
+    says = says.removeprefix(f"`precis {name}`: ")
+    return says[:1].upper() + says[1:]
 
 
 def _tell(error: Exception) -> int | None:

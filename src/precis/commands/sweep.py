@@ -29,7 +29,10 @@ def sweep(
     model: Annotated[str, typer.Option(help="A folder of models/.")] = "pointer",
     documents: Annotated[int, typer.Option(min=1, help="How many validation documents to use.")] = 500,
     beams: Annotated[str, typer.Option(help="Beam sizes, with commas.")] = "1,2,4,8",
-    split: Annotated[Path, typer.Option(help="Rows to choose on; the test split is refused.")] = VALIDATION,
+    split: Annotated[
+        Path,
+        typer.Option(help="Rows to choose on; the test split is refused.", show_default="validation.parquet"),
+    ] = VALIDATION,
     output: Annotated[Path, typer.Option(help="The folder for table and plot.")] = OUTPUT,
     log: Annotated[bool, typer.Option(help="Add table and plot to the model's MLflow run.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print the best setting as JSON.")] = False,
