@@ -26,6 +26,25 @@ _EXTERNAL = re.compile(r"https?://[^\s)>\"'`]+")
 _external: set[str] = set()
 
 
+def on_config(config: Any) -> Any:
+    """Leave pages out of the navigation that are not written yet."""
+    config.nav = _written(config.nav)
+    return config
+
+
+def _written(nav: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    kept = []
+    for entry in nav:
+        ((title, target),) = entry.items()
+        if isinstance(target, list):
+            kept.append({title: _written(target)})
+        elif target in _ORIGIN or (ROOT / "docs" / target).is_file():
+            kept.append(entry)
+        else:
+            log.info("docs/%s is not written yet", target)
+    return kept
+
+
 def on_files(files: Files, config: Any) -> Files:
     """Add the pages from outside."""
     for path, page in OUTSIDE.items():

@@ -98,7 +98,7 @@ def ticket(number: int, generator: random.Random) -> dict[str, str]:
     product = "".join(generator.choices("BDFGKLMNPRSTVZ", k=1) + generator.choices("aeiou", k=1))
     product += "".join(generator.choices("bdlmnrstvx", k=2)) + generator.choice(["o", "a", "ix", "on"])
     product += f" {generator.randrange(10, 990)}"
-    code = f"{generator.choice('EFHX')}-{generator.randrange(100, 999)}"
+    code = f"{generator.choice('EFHX')}{generator.randrange(100, 999)}"
     kind = generator.choice(KINDS)
     problem, complaints = generator.choice(PROBLEMS)
     asides = generator.sample(HISTORY, generator.randrange(1, 4)) + generator.sample(
