@@ -5,8 +5,10 @@ A section object stops at `stages`: below it, functions take plain keyword argum
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from ruamel.yaml import YAML
@@ -67,6 +69,16 @@ class CorpusFiles(Section):
     max_row_bytes: int = Field(ge=1_000)
     max_decompressed_bytes: int = Field(ge=1)
     max_decompression_ratio: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _path_has_no_secret(self) -> CorpusFiles:
+        # parameters are written into dvc.lock, MLflow and reports
+        if "://" in self.path and has_secret(self.path):
+            raise ValueError(
+                "path has a password or a key in it, which would be recorded with every run. Put it where fsspec looks "
+                "for it: environment variables such as AWS_SECRET_ACCESS_KEY, or ~/.config/fsspec"
+            )
+        return self
 
 
 class CorpusHubSplits(Section):
@@ -317,7 +329,7 @@ class TrackingParams(Section):
 class RegistryParams(Section):
     """Which model the stage `register` puts into the MLflow registry."""
 
-    name: str = Field(min_length=1, pattern=r"^[^/:]+$")
+    name: str = Field(pattern=r"^\w[\w .@-]{0,99}$")  # it goes into paths, addresses and pages
     metric: str = Field(min_length=1)
 
 
@@ -367,6 +379,20 @@ class Params(Section):
     execution: ExecutionParams
 
 
+def has_secret(url: str) -> bool:
+    """Whether an address has a password, a token or a signature in it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True  # whatever it is, it is shown nowhere
+    words = {name.lower() for name, _ in parse_qsl(parts.query, keep_blank_values=True)}
+    has_password = ":" in parts.netloc.rpartition("@")[0]
+    return has_password or any(mark in word for word in words for mark in _SECRET_WORDS)
+
+
+_SECRET_WORDS = ("token", "secret", "password", "passwd", "signature", "sig", "key", "credential", "auth")
+
+
 def load_params(path: str | Path = PARAMS_FILE) -> Params:
     """Read and check params.yaml.
 
@@ -382,10 +408,12 @@ def load_params(path: str | Path = PARAMS_FILE) -> Params:
         )
     try:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-    except YAMLError as error:
-        raise PrecisError(f"{path} is not valid YAML: {_first_lines(error)}") from error
     except UnicodeDecodeError as error:
         raise PrecisError(f"{path} is not UTF-8 text: {error}") from error
+    except YAMLError as error:
+        raise PrecisError(f"{path} is not valid YAML: {_first_lines(error)}") from error
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise PrecisError(f"{path} is not valid YAML: {type(error).__name__}, {str(error)[:200]}") from error
     return check_params(values, path)
 
 
@@ -418,8 +446,12 @@ def _describe(problem: Any) -> str:
 
 
 def _shown(value: Any, longest: int = 60) -> str:
-    text = repr(value)
+    text = _SHORT.repr(value)  # anchors can make a value that would take the memory to write out
     return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = 200
 
 
 def _first_lines(error: YAMLError) -> str:

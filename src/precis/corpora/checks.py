@@ -54,8 +54,10 @@ _LONG_TAGS = (
 # bounded, so that a page of `<` takes no quadratic time
 _MARKUP = re.compile(
     rf"""</(?:{_SHORT_TAGS}|{_LONG_TAGS})\s{{0,9}}>
-    | <(?:{_SHORT_TAGS}|{_LONG_TAGS})\s{{1,9}}[a-z-]{{1,30}}\s?=[^<>]{{0,500}}>
-    | <(?:{_LONG_TAGS})\s{{0,9}}/?>
+    | <(?=[a-z])(?:
+          (?:{_SHORT_TAGS}|{_LONG_TAGS})\s{{1,9}}[a-z-]{{1,30}}\s?=[^<>]{{0,500}}>
+        | (?:{_LONG_TAGS})\s{{0,9}}/?>
+      )
     | <!-- | <!\[CDATA\[ | <\?xml\b | <!DOCTYPE\b | \{{\\rtf1?
     | &(?:nbsp|amp|lt|gt|quot|apos|mdash|ndash|hellip|[lr][sd]quo|\#\d{{2,6}}|\#x[0-9a-f]{{2,6}});
     | \[/(?:b|i|u|url|img|quote|code|size|color)\]""",
@@ -63,6 +65,7 @@ _MARKUP = re.compile(
 )
 _TITLE_LABEL = re.compile(r"^\W*(?:subject|title|headline|summary|topic|re|fwd?)\s*:\s*", re.IGNORECASE)
 _UNSAFE_ID = re.compile(rf"^[/\\~]|\\|(?:^|/)\.\.?(?:/|$)|^[A-Za-z]:[/\\]|[{_CONTROL}\n\r\t]")
+_MOST_REPAIRED = 50_000  # characters looked at for mojibake, which takes 1 s for a million of the worst kind
 _LONGEST_ID = 400  # characters; file names end at 255 bytes, paths of source files are longer
 _SCRIPTS = (
     "Latin",
@@ -167,6 +170,7 @@ def _mojibake(name: str, text: str) -> list[Problem]:
     from ftfy import fix_encoding
     from ftfy.badness import is_bad
 
+    text = text[:_MOST_REPAIRED]
     if not is_bad(text):
         return []
     fixed = fix_encoding(text)
@@ -201,7 +205,7 @@ def _is_first_line(document: str, summary_words: list[str]) -> bool:
 
 
 def _script(document: str, summary: str) -> list[Problem]:
-    scripts = [_main_script(document[:2000]), _main_script(summary)]
+    scripts = [_main_script(document[:2000]), _main_script(summary[:2000])]
     if None in scripts or scripts[0] == scripts[1]:
         return []
     return [Problem("script_mismatch", f"document in {scripts[0]}, summary in {scripts[1]} letters")]

@@ -12,6 +12,8 @@ from typing import Any
 from precis.corpora.article import Article
 from precis.errors import PrecisError
 
+_MOST_BITS = 1024  # of a whole number that is an id
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -108,7 +110,7 @@ def _text(row: Mapping[str, Any], name: str, problems: list[str], numbers: bool 
             f"missing_field: no `{name}`" if name not in row else f"missing_field: `{name}` is null"
         )
         return None
-    if numbers and isinstance(value, int) and not isinstance(value, bool):
+    if numbers and isinstance(value, int) and not isinstance(value, bool) and not _is_long(value):
         return str(value)
     if not isinstance(value, str):
         problems.append(f"wrong_type: `{name}` is {_kind(value)}, expected text")
@@ -151,27 +153,36 @@ def _time(value: Any, name: str, problems: list[str]) -> float | None:
     moment = parse_time(value)
     if moment is None:
         problems.append(
-            f"wrong_type: `{name}` is {str(value)[:40]!r}, expected a time such as 2026-11-22T09:00"
+            f"wrong_type: `{name}` is {_start(value)!r}, expected a time such as 2026-11-22T09:00"
         )
     return moment
 
 
+def _start(value: Any) -> str:
+    # a number of more than 4,300 digits cannot be written out
+    return f"a number of {value.bit_length()} bits" if _is_long(value) else str(value)[:40]
+
+
+def _is_long(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() > _MOST_BITS
+
+
 def parse_time(value: Any) -> float | None:
     """Seconds since 1970, of a number, a date or an ISO 8601 text (UTC unless it says otherwise); None of others."""
-    if isinstance(value, str):
-        try:
+    try:
+        if isinstance(value, str):
             value = datetime.fromisoformat(value.strip())
-        except ValueError:
-            return None
-    match value:
-        case bool():
-            return None
-        case int() | float():
-            return float(value) if math.isfinite(value) else None
-        case datetime():
-            return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-        case date():
-            return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+        match value:
+            case bool():
+                return None
+            case int() | float():
+                return float(value) if math.isfinite(value) else None
+            case datetime():
+                return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+            case date():
+                return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+    except (ValueError, OverflowError):  # no time, or one that no calendar has
+        return None
     return None
 
 

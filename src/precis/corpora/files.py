@@ -17,6 +17,7 @@ import logging
 import os
 import stat
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -64,9 +65,20 @@ _SIGNATURES = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
+_REFUSED_SCHEMES = {
+    "reference",
+    "filecache",
+    "simplecache",
+    "blockcache",
+    "zip",
+    "tar",
+    "libarchive",
+    "generic",
+}
 _EXPECTED = "expected .jsonl, .csv, .tsv (also with .gz or .zst after it) or .parquet"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PROBE_ROWS = 100  # if none of the first so many can be read, the file is something else
+_PARQUET_ROWS = 256  # decoded at once
 _COLUMN_ROWS = 1_000  # if none of the first so many has a column, it is misspelt
 Result = TypeVar("Result")
 
@@ -131,6 +143,12 @@ class FilesReader:
     def _fetch(self) -> Path:
         from fsspec.core import url_to_fs
 
+        # chains unpack archives and make caches, and a `reference` may name any other file
+        if "::" in self.location or urlsplit(self.location).scheme in _REFUSED_SCHEMES:
+            raise PrecisError(
+                f"corpus.files.path: {_without_secrets(self.location)} is a chain or a reference, which is not "
+                "followed; unpack the archive, and give the path of the folder"
+            )
         try:
             system, remote = url_to_fs(self.location)
         except (ImportError, ValueError) as error:
@@ -152,13 +170,22 @@ class FilesReader:
         if system.isdir(remote):
             for path in sorted(system.find(remote)):
                 inner = path[len(remote.rstrip("/")) + 1 :]
-                if _suffixes(inner)[0] in FORMATS and ".." not in Path(inner).parts:
-                    (target / inner).parent.mkdir(parents=True, exist_ok=True)
-                    system.get_file(path, str(target / inner))
+                if _suffixes(inner)[0] in FORMATS:
+                    local = _inside(target, inner)
+                    local.parent.mkdir(parents=True, exist_ok=True)
+                    system.get_file(path, str(local))
             return target
-        local = target / Path(urlsplit(self.location).path or remote).name
+        local = _inside(target, Path(urlsplit(self.location).path or remote).name)
         system.get_file(remote, str(local))
         return local
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """The file of this name in the folder; a server does not choose where its files go."""
+    parts = Path(name).parts
+    if not parts or ".." in parts or Path(name).is_absolute() or "\0" in name:
+        raise PrecisError(f"corpus.files.path: the server calls a file {name[:100]!r}, which is not used")
+    return folder / name
 
 
 def first_rows(path: Path, num_rows: int, limits: Limits) -> list[dict[str, Any]]:
@@ -291,12 +318,21 @@ def _suffixes(name: str) -> tuple[str, str | None]:
 
 
 def _corpus_file(path: Path, name: str, split: str | None) -> CorpusFile:
+    if not (name.isprintable() and name.isascii()) and not _is_text(name):
+        raise PrecisError(
+            f"{name!r}: a file's name goes into ids and pages; rename it to letters that UTF-8 has"
+        )
     suffix, compression = _suffixes(path.name)
     if suffix not in FORMATS:
         raise PrecisError(f"{path} has an extension that precis does not read; {_EXPECTED}")
     if FORMATS[suffix] == "parquet" and compression:
         raise PrecisError(f"{path}: Parquet is compressed inside; unpack it, and leave {compression} away")
     return CorpusFile(path, name, split, FORMATS[suffix], COMPRESSIONS.get(compression or ""))
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name has no control characters, and no bytes that are no UTF-8."""
+    return all(unicodedata.category(character) not in ("Cc", "Cs", "Cn") for character in name)
 
 
 def _check_content(file: CorpusFile) -> None:
@@ -406,13 +442,15 @@ def _table_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
     delimiter = "\t" if file.format == "tsv" else ","
     previous_limit = csv.field_size_limit(limits.row_bytes)
     try:
-        rows = csv.reader(_text_lines(file, limits), delimiter=delimiter, strict=True)
+        lines = _TextLines(file, limits)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             header = [name.strip() for name in next(rows, [])]
         except csv.Error as error:
             raise PrecisError(f"{file.path}: the header cannot be read: {error}") from error
         _check_header(file, header)
         while True:
+            lines.row_bytes = 0
             try:
                 cells = next(rows)
             except StopIteration:
@@ -449,26 +487,73 @@ def _check_header(file: CorpusFile, header: list[str]) -> None:
         raise PrecisError(f"{file.path} has no header")
 
 
-def _text_lines(file: CorpusFile, limits: Limits) -> Iterator[str]:
-    for number, line in enumerate(_lines(file, limits), start=1):
+class _TextLines:
+    """The lines of a file as text; a quoted cell may hold line feeds, a row no more than its share of bytes."""
+
+    def __init__(self, file: CorpusFile, limits: Limits) -> None:
+        self._file = file
+        self._limits = limits
+        self._lines = enumerate(_lines(file, limits), start=1)
+        self.row_bytes = 0
+        """Read since whoever reads last began a row."""
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        number, line = next(self._lines)
         if line is None:
-            raise PrecisError(f"{file.path}, line {number}: {_too_long(limits).partition(': ')[2]}")
+            raise PrecisError(
+                f"{self._file.path}, line {number}: {_too_long(self._limits).partition(': ')[2]}"
+            )
+        self.row_bytes += len(line)
+        if self.row_bytes > 2 * self._limits.row_bytes:
+            raise PrecisError(f"{self._file.path}, line {number}: a quote opens and never closes")
         text = line.removeprefix(_BYTE_ORDER_MARK) if number == 1 else line
-        yield text.decode("utf-8", "surrogateescape")
+        return text.decode("utf-8", "surrogateescape")
 
 
 def _parquet_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]:
-    number = 0
+    number = total = 0
+    packed = file.path.stat().st_size
     try:
         with pq.ParquetFile(str(file.path), pre_buffer=False) as parquet:
-            for batch in parquet.iter_batches(batch_size=256):
-                for row in batch.to_pylist():
+            _check_parquet(file, parquet.metadata, limits)
+        # a text that is there a thousand times is in the file once, and should be in the memory once
+        texts = [field.name for field in parquet.schema_arrow if pa.types.is_string(field.type)]
+        with pq.ParquetFile(str(file.path), pre_buffer=False, read_dictionary=texts) as parquet:
+            for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS):
+                columns = list(zip(batch.schema.names, batch.columns, strict=True))
+                for place in range(batch.num_rows):
                     number += 1
-                    yield number, row
+                    row = {name: column[place].as_py() for name, column in columns}
+                    size = _size_of(row)
+                    total += size
+                    _check_size(file, total, packed, limits)
+                    yield number, _too_long(limits) if size > limits.row_bytes else row
             if not parquet.metadata.num_rows and parquet.schema_arrow.names:
                 raise PrecisError(f"{file.path} has no rows")
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise PrecisError(f"{file.path} is damaged after row {number}: {_short(error)}") from error
+
+
+def _check_parquet(file: CorpusFile, metadata: Any, limits: Limits) -> None:
+    """A Parquet file says itself how large it is unpacked; what lies about that fails when it is read."""
+    # not the sizes of its columns: asked for those of a damaged file, Arrow ends the process
+    unpacked = sum(metadata.row_group(number).total_byte_size for number in range(metadata.num_row_groups))
+    _check_size(file, unpacked, file.path.stat().st_size, limits)
+
+
+def _size_of(row: Mapping[str, Any]) -> int:
+    """Roughly, in bytes: of the texts in a row, also those in lists."""
+    return sum(
+        len(value) if isinstance(value, str | bytes) else sum(map(len, value)) if _is_texts(value) else 8
+        for value in row.values()
+    )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)
 
 
 def _lines(file: CorpusFile, limits: Limits) -> Iterator[bytes | None]:
@@ -505,37 +590,43 @@ def _opened(file: CorpusFile) -> io.BufferedIOBase:
 
 
 class _CompleteZstd(io.RawIOBase):
-    """A zstd stream that, unlike the library's, tells when it is cut off."""
+    """A zstd stream that, unlike the library's, tells when it is cut off, and never unpacks much at once.
+
+    Four bytes of zstd can stand for 128 KB: what is fed to it at once bounds the memory that a bomb takes.
+    """
+
+    _FED = 2048  # bytes at once: at the worst 64 MB unpacked
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb")
         self._decompressor = zstandard.ZstdDecompressor().decompressobj()
-        self._buffer = b""
+        self._unpacked = memoryview(b"")
+        self._packed = b""
         self._started = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, target: Any) -> int:
-        while not self._buffer:
-            packed = self._file.read(1 << 16)
-            if not packed:
+        while not self._unpacked:
+            if not self._packed:
+                self._packed = self._file.read(self._FED)
+            if not self._packed:
                 if self._started and not self._decompressor.eof:
                     raise EOFError
                 return 0
-            self._feed(packed)
-        size = min(len(target), len(self._buffer))
-        target[:size] = self._buffer[:size]
-        self._buffer = self._buffer[size:]
+            self._feed()
+        size = min(len(target), len(self._unpacked))
+        target[:size] = self._unpacked[:size]
+        self._unpacked = self._unpacked[size:]
         return size
 
-    def _feed(self, packed: bytes) -> None:
-        while packed:
-            if self._decompressor.eof:
-                self._decompressor = zstandard.ZstdDecompressor().decompressobj()
-            self._started = True
-            self._buffer += self._decompressor.decompress(packed)
-            packed = self._decompressor.unused_data if self._decompressor.eof else b""
+    def _feed(self) -> None:
+        if self._decompressor.eof:
+            self._decompressor = zstandard.ZstdDecompressor().decompressobj()
+        self._started = True
+        self._unpacked = memoryview(self._decompressor.decompress(self._packed))
+        self._packed = self._decompressor.unused_data if self._decompressor.eof else b""
 
     def close(self) -> None:
         self._file.close()
@@ -543,7 +634,7 @@ class _CompleteZstd(io.RawIOBase):
 
 
 def _check_size(file: CorpusFile, total: int, packed: int, limits: Limits) -> None:
-    if file.compression is None:
+    if file.compression is None and file.format != "parquet":
         return
     if total > limits.decompressed_bytes:
         raise PrecisError(

@@ -20,8 +20,9 @@ def load_yaml(path: Path) -> Any:
         return _yaml().load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise PrecisError(f"{path} not found: run this from the root of the repository") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise PrecisError(f"{path} is not valid YAML: {str(error).splitlines()[0]}") from error
+    except (YAMLError, ValueError, OverflowError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise PrecisError(f"{path} is not valid YAML: {reason}") from error
 
 
 def merge(values: Any, changes: Mapping[str, Any], where: str = "") -> list[str]:

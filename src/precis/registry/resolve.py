@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from precis.errors import PrecisError
+from precis.files import read_ordinary
 from precis.manifest import combined_digest, digests_of
 from precis.registry.versions import (
     FINGERPRINT_TAG,
@@ -22,6 +23,8 @@ from precis.serving.answer_id import AnswerId
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_LONGEST = 4096  # characters, as of a path
+_LARGEST_SUMMARY = 100_000_000  # bytes
 EXPECTED = (
     "models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, a summary's id, or a file with a summary in JSON"
 )
@@ -35,18 +38,20 @@ def resolve(client: MlflowClient, uri: str, name: str) -> Version:
         uri: see `EXPECTED`; also a bare NUMBER, ALIAS or run id.
         name: of the registered model, where `uri` does not say.
     """
-    if match := re.fullmatch(r"models:/([^/@]+)(?:@([^/]+)|/(\d+))", uri):
+    if len(uri) > _LONGEST or not uri.isprintable():
+        raise PrecisError(f"{uri[:100]!r} names no model: expected {EXPECTED}")
+    if match := re.fullmatch(r"models:/([^/@'\"\\]+)(?:@([^/]+)|/([0-9]{1,9}))", uri):
         name, alias, number = match.groups()
         if number is not None:
             return get_version(client, name, int(number))
         return _of_alias(client, name, alias)
-    if uri.isdigit():
+    if re.fullmatch(r"[0-9]{1,9}", uri):
         return get_version(client, name, int(uri))
     if match := re.fullmatch(r"(?:runs:/)?([0-9a-f]{32})(?:/.*)?", uri):
         return _of_run(client, name, match[1])
     if answer := AnswerId.parse(uri):
         return _of_answer(client, name, answer)
-    if Path(uri).is_file():
+    if _is_file(uri):
         return _of_summary(client, name, Path(uri))
     return _of_alias(client, name, uri.removeprefix("@"))
 
@@ -55,11 +60,18 @@ def answer_in(uri: str) -> tuple[AnswerId | None, str | None]:
     """The id that `uri` is, or that the summary in the file `uri` has, and the summary's text if it is there."""
     if answer := AnswerId.parse(uri):
         return answer, None
-    if not Path(uri).is_file():
+    if not _is_file(uri):
         return None, None
     values = _read_summary(Path(uri))
     text = values.get("summary")
     return AnswerId.parse(str(values.get("summary_id"))), text if isinstance(text, str) else None
+
+
+def _is_file(uri: str) -> bool:
+    try:
+        return Path(uri).is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _of_alias(client: MlflowClient, name: str, alias: str) -> Version:
@@ -112,9 +124,9 @@ def _of_summary(client: MlflowClient, name: str, path: Path) -> Version:
     if answer is not None:
         return _of_answer(client, name, answer)
     number, run_id = summary.get("model_version"), summary.get("run_id")
-    if number is not None:
+    if number is not None and re.fullmatch(r"[0-9]{1,9}", str(number)):
         return get_version(client, name, int(str(number)))
-    if run_id is not None:
+    if run_id is not None and len(str(run_id)) < _LONGEST:
         return _of_run(client, name, str(run_id))
     raise PrecisError(f"{path} does not say which model wrote it: expected summary_id or model_version in it")
 
@@ -122,7 +134,7 @@ def _of_summary(client: MlflowClient, name: str, path: Path) -> Version:
 def _read_summary(path: Path) -> dict[str, object]:
     """The first line of a file as `precis summarize --jsonl` writes it, or what the served model answered."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_ordinary(path, _LARGEST_SUMMARY).decode("utf-8")
         try:
             values = json.loads(text)
         except ValueError:
@@ -130,6 +142,6 @@ def _read_summary(path: Path) -> dict[str, object]:
         if "predictions" in values:
             values = values["predictions"][0]
         values.keys()
-    except (OSError, ValueError, IndexError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
         raise PrecisError(f"{path} is no summary in JSON ({error})") from error
     return dict(values)
