@@ -77,6 +77,7 @@ def bring_all_up_to_date(repository: Path, lock: int) -> None:
     """Every stage in DVC's order; the first that fails ends it."""
     for stage in pipeline.stages(repository):
         bring_up_to_date(stage, repository, lock)
+    pipeline.deliver_what_waits(repository)
 
 
 def publish_comparison(repository: Path) -> None:

@@ -264,6 +264,7 @@ class TrainParams(Section):
     sample_summaries: int = Field(ge=0)
     log_every_updates: int = Field(ge=1)
     checkpoint_every_updates: int = Field(ge=1)
+    checkpoint_every_minutes: float = Field(ge=0)
     max_skipped_batches: int = Field(ge=0)
     coverage_updates: int = Field(ge=0)
     coverage_learning_rate: float = Field(gt=0, le=1)

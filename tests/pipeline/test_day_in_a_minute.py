@@ -20,7 +20,7 @@ class Day(Services):
 
     def __init__(self, folder):
         super().__init__(Project(folder / "tickets"), folder)
-        edit_yaml(self.project.folder / "dvc.yaml", only_the_pointer)
+        self.project.keep_only("pointer")
         edit_yaml(self.project.folder / "prefect.yaml", self.every_few_seconds)
         self.commit("One model, a short night")
 
@@ -61,18 +61,6 @@ class Day(Services):
         """Cancel the flow run that is under way, as the button of the UI does."""
         (run,) = self.runs(state={"type": {"any_": ["RUNNING"]}})
         self.set_state(run["id"], "CANCELLING")
-
-
-def only_the_pointer(graph):
-    others = ("encoder_decoder", "attention")
-    for stage in graph["stages"].values():
-        if "matrix" in stage:
-            stage["matrix"]["model"] = ["pointer"]
-        deps = stage.get("deps", [])
-        stage["deps"] = [
-            dep for dep in deps if not any(f"/{name}" in f"{dep}/" for name in others) or "src" in dep
-        ]
-    del graph["plots"]
 
 
 @pytest.fixture

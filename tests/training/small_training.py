@@ -11,11 +11,11 @@ import torch
 
 from precis.batches.data_module import EncodedDataModule
 from precis.batches.encoded import SCHEMA, write_encoded
-from precis.models.build import build_model
+from precis.models.build import build_model, options_of
 from precis.stages.entry import run_stage
 from precis.training.coverage_phase import train_in_phases
+from precis.training.record import RunRecord
 from precis.training.run import Trained, train, validation_plan
-from precis.training.tracking import RunRecord
 
 VOCABULARY_SIZE = 20
 NUM_TRAINING_ROWS = 90  # 12 updates of 8 rows an epoch
@@ -64,7 +64,9 @@ def write_corpus(directory: Path) -> None:
         write_encoded([pa.RecordBatch.from_pylist(rows, schema=SCHEMA)], directory / f"{split}.arrow")
 
 
-def run(directory: Path, *, coverage: bool = False, **settings: object) -> Trained:
+def run(
+    directory: Path, *, model_name: str = "pointer", coverage: bool = False, **settings: object
+) -> Trained:
     """Train, or go on training, in `directory`; with `coverage` there is a second phase that has it."""
     torch.set_num_threads(1)
     pl.seed_everything(7, verbose=False)
@@ -73,11 +75,15 @@ def run(directory: Path, *, coverage: bool = False, **settings: object) -> Train
         write_corpus(corpus)
     data = EncodedDataModule(corpus, target_vocabulary_size=VOCABULARY_SIZE, batch_size=8, seed=7)
     model = build_model(
-        "pointer",
+        model_name,
         source_vocabulary_size=VOCABULARY_SIZE,
         target_vocabulary_size=VOCABULARY_SIZE,
         shared_vocabulary=True,
-        **{**OPTIONS, "coverage": coverage, "coverage_weight": 1.0 if coverage else 0.0},
+        **{
+            name: value
+            for name, value in {**OPTIONS, "coverage": coverage, "coverage_weight": float(coverage)}.items()
+            if name in options_of(model_name)
+        },
     )
     work = directory / "work"
     work.mkdir(exist_ok=True)
@@ -97,23 +103,32 @@ def run(directory: Path, *, coverage: bool = False, **settings: object) -> Train
         "patience": 10,
         "log_every_updates": 4,
         "checkpoint_every_updates": 3,
+        "checkpoint_every_minutes": 0.0,
         "max_skipped_batches": 0,
     }
     values = {**defaults, **settings}
-    if coverage:
-        return train_in_phases(
-            model, data, record, work, name="pointer", summarize=lambda: [],
-            # all that the second phase needs to be tried and kept
-            repetition=lambda: 0.1 if model.options["coverage_on"] else 0.5,
-            coverage_updates=40, coverage_learning_rate=0.5, coverage_speedup=20.0, coverage_max_loss=1.0,
-            coverage_min_repetition=0.01, **values,
-        )  # fmt: skip
-    epochs = values.pop("max_epochs"), values.pop("validations_per_epoch")
-    num_updates, interval = validation_plan(data.updates_per_epoch, *epochs)
-    return train(
-        model, data, record, work, name="pointer", summarize=lambda: [], num_updates=num_updates,
-        validation_interval=interval, **values,
-    )  # fmt: skip
+    record.start()
+    status = "KILLED"
+    try:
+        if coverage:
+            trained = train_in_phases(
+                model, data, record, work, name="pointer", summarize=lambda: [],
+                # all that the second phase needs to be tried and kept
+                repetition=lambda: 0.1 if model.options["coverage_on"] else 0.5,
+                coverage_updates=40, coverage_learning_rate=0.5, coverage_speedup=20.0, coverage_max_loss=1.0,
+                coverage_min_repetition=0.01, **values,
+            )  # fmt: skip
+        else:
+            epochs = values.pop("max_epochs"), values.pop("validations_per_epoch")
+            num_updates, interval = validation_plan(data.updates_per_epoch, *epochs)
+            trained = train(
+                model, data, record, work, name=model_name, summarize=lambda: [], num_updates=num_updates,
+                validation_interval=interval, **values,
+            )  # fmt: skip
+        status = "FINISHED"
+    finally:
+        record.end(status)
+    return trained
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def read_lock(root: Path) -> dict[str, StageRecord]:
 
     path = root / LOCK
     try:
-        content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
         return {name: _stage(name, entry) for name, entry in content["stages"].items()}
     except FileNotFoundError as error:
         raise PrecisError(f"{path} not found: run `dvc repro` first") from error

@@ -12,7 +12,7 @@ from precis.evaluation.progress import progress_bar
 from precis.evaluation.results import write_by_length, write_metrics
 from precis.evaluation.rouge import RougeConvention, parallel_rouge
 from precis.evaluation.rows import count_rows, read_rows, references
-from precis.files import atomic_directory
+from precis.files import atomic_directory, remove_leftovers
 from precis.params import EvaluationParams, load_params
 from precis.stages.entry import run_stage
 from precis.text.tokenizer import Tokenizer
@@ -46,6 +46,7 @@ def score_baselines(
 
     OOV recall is measured against the models' target vocabulary, so that it compares with theirs.
     """
+    remove_leftovers(output)
     num_rows = count_rows(test)
     words = Tokenizer(lowercase=lowercase).words
     known = Vocabulary.load(target_vocabulary).__contains__

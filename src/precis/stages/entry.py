@@ -7,9 +7,12 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 from precis.errors import PrecisError, UnreachableError
+from precis.processes import terminate_with_dvc
+from precis.stages.inputs import verify_inputs
 
 ERROR_EXIT = 1
 TRY_LATER_EXIT = 75  # EX_TEMPFAIL of sysexits.h: what flows/ may try again
@@ -29,7 +32,9 @@ def run_stage(main: Callable[[], None]) -> None:
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
+    terminate_with_dvc()
     try:
+        verify_inputs(Path.cwd())
         main()
     except PrecisError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -17,7 +17,7 @@ from precis.evaluation.results import write_by_length, write_metrics
 from precis.evaluation.rouge import RougeConvention, parallel_rouge
 from precis.evaluation.rows import count_rows, read_rows, references
 from precis.evaluation.statistics import WordOrigin, degeneration_hints
-from precis.files import atomic_directory, atomic_path
+from precis.files import atomic_directory, atomic_path, remove_leftovers
 from precis.params import EvaluationParams, load_params
 from precis.stages.entry import run_stage
 
@@ -84,6 +84,8 @@ def evaluate(
     from precis.serving.parallel import summarizing_processes
     from precis.serving.summarizer import Summarizer
 
+    for name in ("summaries.jsonl", "plots", "metrics.json"):
+        remove_leftovers(output / name)
     torch.set_num_threads(settings.threads)
     summarizer = Summarizer.load(model_directory)
     num_rows = count_rows(test)

@@ -47,6 +47,7 @@ def prepare(
         if not (raw / f"{split}.parquet").is_file():
             raise PrecisError(f"{raw / split}.parquet not found: run `dvc repro download` first")
     remove_leftovers(prepared)
+    remove_leftovers(report)
     with atomic_directory(prepared) as folder:
         findings = firewall.sift(raw, folder)
         assert findings.kept.total() + findings.set_aside.total() == findings.read.total()

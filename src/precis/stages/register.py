@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from precis.files import atomic_path
+from precis.files import atomic_path, remove_leftovers
 from precis.params import load_params
 from precis.registry.candidates import Candidate, best_candidate, read_candidates
 from precis.registry.lineage import LINEAGE_TAG, describe, read_lineage, seal
@@ -27,6 +27,7 @@ from precis.registry.versions import (
     registry_lock,
 )
 from precis.stages.entry import run_stage
+from precis.training.parcels import deliver_within
 from precis.training.tracking import configure, experiment_id, find_run
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ def register(
     What is written to `output` has neither times nor run ids, so that equal models give equal files.
     The alias champion is not touched: that is the gate's to move.
     """
+    remove_leftovers(output)
     best = best_candidate(read_candidates(models, reports, metric))
     client = configure()
     with staged(best.directory, decoding=decoding) as (package, digest), registry_lock():
@@ -125,6 +127,7 @@ def _add_card(
 def main() -> None:
     """Register with the values of params.yaml."""
     params = load_params()
+    deliver_within(Path.cwd())  # the version is to lead back to the run of its training
     version = register(
         Path("models"),
         Path("reports"),

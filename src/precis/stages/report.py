@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from precis.files import atomic_path
+from precis.files import atomic_path, remove_leftovers
 from precis.params import load_params
 from precis.reporting.comparison import compare_systems, markdown
 from precis.reporting.data_page import write_data_page
@@ -35,12 +35,14 @@ def main() -> None:
     )
     from precis.training.tracking import log_pages
 
-    for run in sorted(MODELS.glob("*/run.json")):
-        log_pages(run.parent, [REPORTS / name for name in PAGES])
+    models = [run.parent for run in sorted(MODELS.glob("*/run.json"))]
+    log_pages(models, [REPORTS / name for name in PAGES])
 
 
 def report(reports: Path, test: Path, *, resamples: int, confidence: float, seed: int) -> None:
     """Read the evaluations in `reports` and the documents in `test`; write comparison.md and index.html."""
+    for name in ("comparison.md", "index.html", "data.html"):
+        remove_leftovers(reports / name)
     systems = read_systems(reports)
     scores = [scored_rows(system) for system in systems]
     comparisons = compare_systems(systems, scores, resamples=resamples, confidence=confidence, seed=seed)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from precis.errors import PrecisError
 from precis.evaluation.statistics import repeated_share
-from precis.files import atomic_directory
+from precis.files import atomic_directory, remove_leftovers
 from precis.manifest import write_manifest
 from precis.params import Params, load_params
 from precis.stages.entry import run_stage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from precis.batches.data_module import EncodedDataModule
     from precis.models.base import SummarizationModel
     from precis.text.vocabulary import Vocabulary
-    from precis.training.tracking import RunRecord
+    from precis.training.record import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ def train_model(name: str, params: Params) -> None:
     from precis.models.build import build_model, options_of
     from precis.models.pretrained import initialise_embeddings
     from precis.text.vocabulary import Vocabulary
-    from precis.training.coverage_phase import train_in_phases
+    from precis.training.coverage_phase import remove_checkpoints, train_in_phases
     from precis.training.progress import write_history
     from precis.training.tracking import RUN_FILE
 
@@ -95,6 +95,7 @@ def train_model(name: str, params: Params) -> None:
         num_shown=params.train.sample_summaries,
     )
     with _only_one(WORK / name):
+        remove_leftovers(MODELS / name)
         record = _record(name, params, data, vocabulary_files)
         log.info(
             "%s: %s parameters, %s pairs, %s + %s words",
@@ -105,7 +106,7 @@ def train_model(name: str, params: Params) -> None:
             f"{len(target_vocabulary):,}",
         )
         status = "KILLED"
-        record.deliver()
+        record.start()
         try:
             trained = train_in_phases(
                 model,
@@ -137,7 +138,7 @@ def train_model(name: str, params: Params) -> None:
             record.log_directory(MODELS / name, "model")
             record.log_file(Path("params.yaml"))
             status = "FINISHED"
-        except PrecisError:
+        except (PrecisError, OSError):
             status = "FAILED"
             raise
         finally:
@@ -151,19 +152,16 @@ def train_model(name: str, params: Params) -> None:
         )
         if record.is_delivered:
             shutil.rmtree(record.directory)
+        else:  # what the store is still to be told stays
+            remove_checkpoints(record.directory)
 
 
 def _record(name: str, params: Params, data: EncodedDataModule, vocabulary_files: list[Path]) -> RunRecord:
     """The run's record, in the folder of what the model comes from: with other parameters it is another one."""
     from precis.training.checkpoints import training_fingerprint
     from precis.training.lineage import display_tags, lineage_tags
-    from precis.training.tracking import (
-        DatasetRecord,
-        RunRecord,
-        content_digest,
-        flatten,
-        git_tags,
-    )
+    from precis.training.record import RunRecord
+    from precis.training.tracking import DatasetRecord, content_digest, flatten, git_tags
 
     sections = {
         section: value

@@ -63,6 +63,7 @@ def build_vocabularies(
         The report.
     """
     remove_leftovers(folder)
+    remove_leftovers(report)
     source_counts, source_surfaces, target_counts, target_surfaces = _count(
         prepared / "train.parquet", lowercase
     )

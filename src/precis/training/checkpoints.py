@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,14 +27,22 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Save; weights that are not finite are refused, so that no checkpoint ever holds them."""
+        """Save; weights and moments that are not finite are refused, so that no checkpoint ever holds them."""
         refuse_non_finite(checkpoint.get("state_dict", {}))
+        for number, optimizer in enumerate(checkpoint.get("optimizer_states", [])):
+            moments = {
+                f"optimizer {number}, {name} of parameter {parameter}": value
+                for parameter, values in optimizer["state"].items()
+                for name, value in values.items()
+                if isinstance(value, torch.Tensor)
+            }
+            refuse_non_finite(moments)
         path = Path(path)
         with atomic_path(path) as temporary:
             torch.save(checkpoint, temporary)
-            digest = _sha256(temporary)
-        with atomic_path(_digest_path(path)) as temporary:
-            temporary.write_text(digest, encoding="ascii")
+            # the digest comes first: whatever has the checkpoint's name has one
+            with atomic_path(_digest_path(path)) as digest_file:
+                digest_file.write_text(_sha256(temporary), encoding="ascii")
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
@@ -48,15 +57,29 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def newest_whole_checkpoint(directory: Path) -> tuple[Path | None, list[Path]]:
-    """The newest checkpoint whose digest is right, and the damaged ones that are newer."""
+    """The last checkpoint whose digest is right, and the damaged ones that come after it.
+
+    Their names are the numbers of updates: the clock may have been put back.
+    """
     damaged: list[Path] = []
-    paths = sorted(directory.glob("*.ckpt"), key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    for path in paths:
+    for path in sorted(directory.glob("*.ckpt"), reverse=True):
         expected = _digest_path(path)
         if expected.is_file() and expected.read_text(encoding="ascii") == _sha256(path):
             return path, damaged
         damaged.append(path)
     return None, damaged
+
+
+def remove_checkpoint_leftovers(directory: Path) -> None:
+    """Remove what killed trainings left: files that are not whole, and digests without a checkpoint."""
+    for path in directory.glob(".*.part"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    for path in directory.glob("*.ckpt.sha256"):
+        if not path.with_suffix("").exists():
+            path.unlink(missing_ok=True)
 
 
 def refuse_non_finite(weights: Mapping[str, torch.Tensor]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from precis.batches.data_module import EncodedDataModule
 from precis.files import atomic_path
 from precis.models.base import SummarizationModel
 from precis.models.storage import WEIGHTS_FILE
+from precis.training.record import RunRecord
 from precis.training.run import Trained, train, validation_plan
-from precis.training.tracking import RunRecord
 
 log = logging.getLogger(__name__)
 
 _TRAINED_FILE = "trained.json"
+_PLAIN, _COVERAGE = "plain", "coverage"  # folders of the phases
 _VALIDATIONS = 5  # of the second phase
 _ENOUGH = 0.25  # share of the repetition that may be left: below it the likelihood decides what is best
 
@@ -72,12 +74,12 @@ def train_in_phases(
     num_updates, interval = validation_plan(data.updates_per_epoch, max_epochs, validations_per_epoch)
     first = {**settings, "num_updates": num_updates, "validation_interval": interval}
     if not model.options.get("coverage") or coverage_updates == 0:
-        return train(model, data, record, directory / "plain", name=name, **first)
+        return train(model, data, record, directory / _PLAIN, name=name, **first)
     model.switch_coverage(False)
-    plain = _finished(directory / "plain")
+    plain = _finished(directory / _PLAIN)
     if plain is None:
-        plain = train(model, data, record, _made(directory / "plain"), name=name, **first)
-        _finish(directory / "plain", plain)
+        plain = train(model, data, record, _made(directory / _PLAIN), name=name, **first)
+        _finish(directory / _PLAIN, plain)
     model.load_state_dict(load_file(plain.directory / WEIGHTS_FILE))
     before = repetition()
     record.log_summary({"repetition_without_coverage": before})
@@ -107,7 +109,7 @@ def train_in_phases(
         model,
         data,
         record,
-        _made(directory / "coverage"),
+        _made(directory / _COVERAGE),
         name=f"{name} with coverage",
         first_update=plain.num_updates,
         coverage_speedup=coverage_speedup,
@@ -130,6 +132,12 @@ def train_in_phases(
     )
     chosen = covered if pays else plain
     return replace(chosen, num_updates=covered.num_updates, seconds=plain.seconds + covered.seconds)
+
+
+def remove_checkpoints(directory: Path) -> None:
+    """Remove what only a training needs that goes on."""
+    for phase in (_PLAIN, _COVERAGE):
+        shutil.rmtree(directory / phase, ignore_errors=True)
 
 
 def _growth(loss: float, plain: Trained) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
 import sys
 import time
@@ -17,8 +16,9 @@ from pytorch_lightning.callbacks.progress.tqdm_progress import Tqdm
 from pytorch_lightning.loggers.logger import Logger
 
 from precis.batches.batch import Batch
+from precis.training.parcels import read_points
+from precis.training.record import RunRecord
 from precis.training.system import SummarizationSystem
-from precis.training.tracking import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -182,8 +182,7 @@ def write_history(spool: Path, path: Path, updates_per_epoch: int) -> None:
     Columns: step, epoch, train_loss, validation_loss, learning_rate; empty where there is no point.
     """
     rows: dict[int, dict[str, float]] = {}
-    for line in spool.read_text(encoding="utf-8").splitlines():
-        name, value, _, step = json.loads(line)
+    for name, value, _, step in read_points(spool)[0]:
         rows.setdefault(step, {})[name] = value
     names = ["train_loss", "validation_loss", "learning_rate"]
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -20,15 +20,17 @@ _KEPT_CHECKPOINTS = 2
 class Resume(pl.Callback):
     """Writes checkpoints, restores the random state, and stops in good order on a signal or at a time limit.
 
-    A checkpoint is written after every `every_updates` updates, before each validation, and when SIGTERM or
-    SIGINT asks to stop. None is written at an update that a validation follows: Lightning would take the
-    validation for done.
+    A checkpoint is written after every `every_updates` updates, `every_minutes` after the last one, before each
+    validation, and when SIGTERM or SIGINT asks to stop. None is written at an update that a validation follows:
+    Lightning would take the validation for done.
 
     Args:
         directory: where the checkpoints are kept.
         every_updates: updates between two checkpoints.
+        every_minutes: minutes between two checkpoints; 0: however long that takes.
         validation_interval: updates between two validations.
         max_minutes: of training, over all its parts; 0 for no limit.
+        before_checkpoint: called before each one is written.
         on_checkpoint: called after each one.
     """
 
@@ -37,15 +39,20 @@ class Resume(pl.Callback):
         directory: Path,
         *,
         every_updates: int,
+        every_minutes: float,
         validation_interval: int,
         max_minutes: float,
+        before_checkpoint: Callable[[], object],
         on_checkpoint: Callable[[], object],
     ) -> None:
         self._directory = directory
         self._every_updates = every_updates
+        self._every_seconds = every_minutes * 60
         self._validation_interval = validation_interval
         self._max_seconds = max_minutes * 60
+        self._before_checkpoint = before_checkpoint
         self._on_checkpoint = on_checkpoint
+        self._last_checkpoint = 0.0
         self._random_state: torch.Tensor | None = None
         self._seconds_before = 0.0
         self._started = 0.0
@@ -59,7 +66,7 @@ class Resume(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals: the next whole update is a better end than the middle of this one."""
-        self._started = time.monotonic()
+        self._started = self._last_checkpoint = time.monotonic()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._handlers[number] = signal.signal(number, self._ask_to_stop)
 
@@ -87,7 +94,11 @@ class Resume(pl.Callback):
         """Write a checkpoint if it is time for one; stop if that was asked for."""
         update = trainer.global_step
         validation_follows = update % self._validation_interval == 0
-        is_due = update % self._every_updates == 0 or (update + 1) % self._validation_interval == 0
+        is_due = (
+            update % self._every_updates == 0
+            or (update + 1) % self._validation_interval == 0
+            or 0 < self._every_seconds <= time.monotonic() - self._last_checkpoint
+        )
         if not validation_follows and (is_due or self._signal is not None):
             self.write_checkpoint(trainer)
         if self._signal is not None:
@@ -111,9 +122,11 @@ class Resume(pl.Callback):
 
     def write_checkpoint(self, trainer: pl.Trainer) -> None:
         """Write a checkpoint now and remove all but the last two."""
+        self._before_checkpoint()
         trainer.save_checkpoint(self._directory / f"{trainer.global_step:08d}.ckpt")
         for path in sorted(self._directory.glob("*.ckpt"))[:-_KEPT_CHECKPOINTS]:
             trainer.strategy.checkpoint_io.remove_checkpoint(path)
+        self._last_checkpoint = time.monotonic()
         self._on_checkpoint()
 
     def state_dict(self) -> dict[str, Any]:

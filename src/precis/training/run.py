@@ -18,7 +18,11 @@ from precis.errors import PrecisError
 from precis.models.base import SummarizationModel
 from precis.models.storage import save_model
 from precis.training.best_model import BestModel
-from precis.training.checkpoints import AtomicCheckpointIO, newest_whole_checkpoint
+from precis.training.checkpoints import (
+    AtomicCheckpointIO,
+    newest_whole_checkpoint,
+    remove_checkpoint_leftovers,
+)
 from precis.training.flight_recorder import FlightRecorder
 from precis.training.progress import (
     Delivery,
@@ -28,9 +32,9 @@ from precis.training.progress import (
     TrainingBar,
     TrainingLoss,
 )
+from precis.training.record import RunRecord
 from precis.training.resume import Resume
 from precis.training.system import SummarizationSystem
-from precis.training.tracking import RunRecord
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +80,7 @@ def train(
     patience: int,
     log_every_updates: int,
     checkpoint_every_updates: int,
+    checkpoint_every_minutes: float,
     max_skipped_batches: int,
     coverage_speedup: float = 1.0,
     first_update: int = 0,
@@ -104,6 +109,7 @@ def train(
         patience: validations in a row without a better one after which training stops.
         log_every_updates: updates between two points of the training loss.
         checkpoint_every_updates: updates between two checkpoints.
+        checkpoint_every_minutes: minutes between two checkpoints; 0: however long that takes.
         max_skipped_batches: non-finite updates that are left out before training stops.
         coverage_speedup: how many times faster the weights learn that only coverage has.
         first_update: updates of the phases before this one.
@@ -143,8 +149,10 @@ def train(
     resume = Resume(
         directory,
         every_updates=checkpoint_every_updates,
+        every_minutes=checkpoint_every_minutes,
         validation_interval=validation_interval,
         max_minutes=max_minutes,
+        before_checkpoint=record.keep,
         on_checkpoint=record.deliver,
     )
     on_terminal = sys.stderr.isatty()
@@ -205,6 +213,7 @@ def validation_plan(updates_per_epoch: int, max_epochs: float, validations_per_e
 
 
 def _checkpoint_to_go_on_from(directory: Path) -> Path | None:
+    remove_checkpoint_leftovers(directory)
     checkpoint, damaged = newest_whole_checkpoint(directory)
     for path in damaged:
         log.warning(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import Any
 
@@ -13,6 +14,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from precis.batches.batch import Batch
 from precis.models.base import Losses, SummarizationModel
 from precis.training.flight_recorder import FlightRecorder, inputs_of
+from precis.training.halves import backward_in_halves, is_out_of_memory, too_large
+
+log = logging.getLogger(__name__)
 
 
 class SummarizationSystem(pl.LightningModule):
@@ -58,6 +62,9 @@ class SummarizationSystem(pl.LightningModule):
         self._recorder = recorder
         self._batch: Batch | None = None
         self._loss: Tensor | None = None
+        # total, nll_sum and num_tokens of this batch; None if it did not fit into memory
+        self._losses: tuple[Tensor, Tensor, Tensor] | None = None
+        self._random_state = torch.get_rng_state()  # before this batch
         # sums since the last logged point, on the device: reading them at each update would make it wait
         self.training_nll: Tensor
         self.training_tokens: Tensor
@@ -66,12 +73,56 @@ class SummarizationSystem(pl.LightningModule):
         self._validation: list[Losses] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch."""
-        losses = self.model.training_loss(*inputs_of(batch))
-        self._batch, self._loss = batch, losses.total.detach()
-        self.training_nll += losses.nll_sum.detach()
-        self.training_tokens += losses.num_tokens
+        """The loss of one batch; of one that does not fit into memory `backward` does all."""
+        self._batch, self._random_state = batch, torch.get_rng_state()
+        try:
+            losses = self.model.training_loss(*inputs_of(batch))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            self._losses = None
+            return self.training_nll.new_zeros((), requires_grad=True)
+        self._losses = losses.total.detach(), losses.nll_sum.detach(), losses.num_tokens
         return losses.total
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """The gradient of one batch; of one that does not fit into memory in two halves.
+
+        Raises:
+            PrecisError: half of it does not fit either.
+        """
+        if self._losses is not None:
+            try:
+                super().backward(loss, *args, **kwargs)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                self._losses = None
+        # outside of the handler, which would keep the failed attempt in memory
+        if self._losses is None:
+            loss.detach_()
+            self._losses = self._backward_in_halves()
+        self._loss, nll, num_tokens = self._losses
+        self.training_nll += nll
+        self.training_tokens += num_tokens
+
+    def _backward_in_halves(self) -> tuple[Tensor, Tensor, Tensor]:
+        batch = self._batch
+        assert batch is not None
+        log.warning(
+            "update %d: a batch of %d rows, the longest of %d words, does not fit into memory; it is done in two "
+            "halves. If this happens often, lower train.batch_size",
+            self.global_step,
+            *batch.source_ids.shape,
+        )
+        self.zero_grad(set_to_none=True)
+        torch.set_rng_state(self._random_state)
+        try:
+            return backward_in_halves(self.model, batch)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise too_large(batch, self.global_step, "half a batch of") from error
 
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any
@@ -103,8 +154,17 @@ class SummarizationSystem(pl.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Collect the losses of one validation batch."""
-        self._validation.append(self.model.training_loss(*inputs_of(batch)))
+        """Collect the losses of one validation batch.
+
+        Raises:
+            PrecisError: it does not fit into memory.
+        """
+        try:
+            self._validation.append(self.model.training_loss(*inputs_of(batch)))
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise too_large(batch, self.global_step, "a validation batch of") from error
 
     def on_validation_epoch_end(self) -> None:
         """Log the mean negative log-likelihood of a validation word, and what no model of this kind can write."""

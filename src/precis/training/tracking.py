@@ -11,18 +11,23 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precis.errors import PrecisError
+from precis.files import atomic_directory
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+    from precis.training.parcels import Parcel
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +38,6 @@ ABOUT_TRAINING = (
     "with the same parameters: select them to compare. What became of the models is under Models, and in the "
     "experiment of promotions."
 )
-# MLflow takes at most 1,000 metrics in a call
-_METRICS_PER_CALL = 1_000
 
 
 def default_tracking_uri(root: Path | None = None) -> str:
@@ -153,52 +156,46 @@ def read_fingerprint(model_directory: Path) -> str:
 def log_evaluation(model_directory: Path, metrics: Mapping[str, float], artifacts: Path) -> None:
     """Add what an evaluation found to the run that trained the model; the metrics get the prefix `test_`.
 
-    A store that does not have the run, or does not answer, is told of in the log; the evaluation's files
-    are whole without it.
+    A store that does not answer gets it later. One that does not have the run is told of in the log; the
+    evaluation's files are whole without it.
     """
-    from mlflow.entities import Metric
 
-    def add(client: MlflowClient, run_id: str) -> None:
-        now = int(time.time() * 1000)
-        points = [Metric(f"test_{name}", float(value), now, 0) for name, value in metrics.items()]
-        client.log_batch(run_id, metrics=points)
+    def add(parcel: Parcel) -> None:
+        parcel.add_points("scores.jsonl", {f"test_{name}": value for name, value in metrics.items()}, step=0)
         for file in artifacts.rglob("*"):
             if file.is_file() and not file.name.startswith("."):
-                folder = Path("evaluation", file.relative_to(artifacts).parent)
-                client.log_artifact(run_id, str(file), folder.as_posix())
+                inside = Path("evaluation", file.relative_to(artifacts)).as_posix()
+                parcel.add_file(inside, partial(shutil.copyfile, file))
         signature = artifacts / "plots" / "signature.txt"
         if signature.is_file():
-            client.set_tag(run_id, "precis.rouge", signature.read_text(encoding="utf-8").strip())
+            parcel.add_tag("precis.rouge", signature.read_text(encoding="utf-8").strip())
 
-    _add_to_run(model_directory, "its scores", add)
+    _add_to_runs([model_directory], add)
 
 
-def log_pages(model_directory: Path, pages: list[Path]) -> None:
-    """Add pages about the data and the results to the run that trained the model, as `log_evaluation` does."""
+def log_pages(model_directories: list[Path], pages: list[Path]) -> None:
+    """Add pages about the data and the results to the runs that trained the models, as `log_evaluation` does."""
 
-    def add(client: MlflowClient, run_id: str) -> None:
+    def add(parcel: Parcel) -> None:
         for page in pages:
-            client.log_artifact(run_id, str(page), "report")
+            parcel.add_file(f"report/{page.name}", partial(shutil.copyfile, page))
 
-    _add_to_run(model_directory, "the pages about it", add)
+    _add_to_runs(model_directories, add)
 
 
-def _add_to_run(model_directory: Path, what: str, add: Callable[[MlflowClient, str], None]) -> None:
-    from mlflow.exceptions import MlflowException
+def _add_to_runs(model_directories: list[Path], add: Callable[[Parcel], None]) -> None:
+    from precis.training.parcels import WAITING, Parcel, deliver_within  # which need this module
 
-    try:
-        client = configure()
-        run = find_run(client, read_fingerprint(model_directory))
-        if run is None:
-            log.warning(
-                "MLflow has no run of %s (it was trained with another store): %s are only in reports/",
-                model_directory,
-                what,
-            )
-            return
-        add(client, run.info.run_id)
-    except MlflowException as error:
-        log.warning("MLflow did not take %s of %s (%s): they are in reports/", what, model_directory, error)
+    for directory in model_directories:
+        root = directory.resolve().parents[1]
+        fingerprint = read_fingerprint(directory)
+        with atomic_directory(root / WAITING / f"{fingerprint[:16]}-{time.time_ns()}") as folder:
+            parcel = Parcel(folder)
+            parcel.write_head(fingerprint, run=None)
+            add(parcel)
+            parcel.end("FINISHED")
+    if model_directories:
+        deliver_within(root)
 
 
 @dataclass(frozen=True)
@@ -209,187 +206,6 @@ class DatasetRecord:
     path: str
     digest: str
     num_rows: int
-
-
-@dataclass
-class RunRecord:
-    """One training run's record: kept in a local file first, delivered to MLflow when it answers.
-
-    Args:
-        directory: where the undelivered part is kept; not tracked by DVC.
-        experiment: name of the MLflow experiment.
-        name: what the run is called in the UI.
-        fingerprint: digest of all that the model comes from; a run with it that was cut off goes on.
-        params: flat, as MLflow shows them.
-        tags: what else finds and groups runs.
-        datasets: what was read.
-    """
-
-    directory: Path
-    experiment: str
-    name: str
-    fingerprint: str
-    params: Mapping[str, str]
-    tags: Mapping[str, str]
-    datasets: list[DatasetRecord]
-    _run_id: str | None = field(default=None, init=False)
-    _delivered: set[tuple[str, int]] = field(default_factory=set, init=False)
-    _num_read: int = field(default=0, init=False)
-    _client: Any = field(default=None, init=False)
-    _warned: bool = field(default=False, init=False)
-
-    @property
-    def spool(self) -> Path:
-        """The local file: a line [name, value, milliseconds, step] for each point."""
-        return self.directory / "metrics.jsonl"
-
-    @property
-    def is_delivered(self) -> bool:
-        """MLflow has every point."""
-        return not self._warned and self._run_id is not None
-
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        """Keep metrics in the local file; `deliver` sends them."""
-        now = int(time.time() * 1000)
-        with self.spool.open("a", encoding="utf-8") as spool:
-            for name, value in metrics.items():
-                spool.write(json.dumps([name, float(value), now, step]) + "\n")
-
-    def deliver(self) -> bool:
-        """Send what MLflow does not have yet; False, with one warning, when it does not answer."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client, run_id = self._run()
-            self._send_metrics(client, run_id)
-        except MlflowException as error:
-            if not self._warned:
-                log.warning(
-                    "MLflow does not answer; training goes on and metrics wait in %s (%s)", self.spool, error
-                )
-            self._warned = True
-            return False
-        if self._warned:
-            log.info("MLflow answers again: all metrics are delivered")
-        self._warned = False
-        return True
-
-    def log_directory(self, directory: Path, artifact_path: str) -> None:
-        """Send a folder of files; a store that does not answer is told of."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client, run_id = self._run()
-            client.log_artifacts(run_id, str(directory), artifact_path)
-        except (MlflowException, OSError) as error:
-            log.warning("MLflow did not take %s: %s", directory, error)
-
-    def log_summary(self, metrics: Mapping[str, float]) -> None:
-        """Metrics of the training as a whole; not part of its curves."""
-        from mlflow.entities import Metric
-        from mlflow.exceptions import MlflowException
-
-        now = int(time.time() * 1000)
-        try:
-            client, run_id = self._run()
-            client.log_batch(
-                run_id, metrics=[Metric(name, float(value), now, 0) for name, value in metrics.items()]
-            )
-        except MlflowException as error:
-            log.warning("MLflow did not take the summary of the training: %s", error)
-
-    def log_file(self, path: Path) -> None:
-        """Send a file; a store that does not answer is told of."""
-        self.log_text(path.read_text(encoding="utf-8"), path.name)
-
-    def log_text(self, text: str, artifact_file: str) -> None:
-        """Send a text as a file; a store that does not answer is told of."""
-        from mlflow.exceptions import MlflowException
-
-        try:
-            client, run_id = self._run()
-            client.log_text(run_id, text, artifact_file)
-        except (MlflowException, OSError) as error:
-            log.warning("MLflow did not take %s: %s", artifact_file, error)
-
-    def end(self, status: str) -> None:
-        """Close the run: FINISHED, FAILED or KILLED."""
-        from mlflow.exceptions import MlflowException
-
-        if status == "FINISHED":
-            self.deliver()
-        if self._run_id is None:
-            return
-        try:
-            self._client.set_terminated(self._run_id, status)
-        except MlflowException as error:
-            log.warning("MLflow did not take the end of the run: %s", error)
-
-    @property
-    def run_id(self) -> str | None:
-        """MLflow's id of the run; None while the store did not answer yet."""
-        return self._run_id
-
-    def _run(self) -> tuple[MlflowClient, str]:
-        if self._client is None:
-            self._client = configure()
-        client = self._client
-        if self._run_id is not None:
-            return client, self._run_id
-        from mlflow.entities import Dataset, DatasetInput, InputTag, Param
-
-        run = find_run(client, self.fingerprint)
-        if run is not None and run.info.status != "FINISHED":
-            client.set_terminated(run.info.run_id, "RUNNING")
-            self._run_id = run.info.run_id
-            for name in run.data.metrics:
-                history = client.get_metric_history(self._run_id, name)
-                self._delivered.update((name, metric.step) for metric in history)
-            return client, self._run_id
-        run = client.create_run(
-            experiment_id(client, self.experiment),
-            run_name=self.name,
-            tags={FINGERPRINT_TAG: self.fingerprint, **self.tags},
-        )
-        params = [Param(name, value) for name, value in self.params.items()]
-        for start in range(0, len(params), 100):
-            client.log_batch(run.info.run_id, params=params[start : start + 100])
-        client.log_inputs(
-            run.info.run_id,
-            datasets=[
-                DatasetInput(
-                    Dataset(
-                        name=Path(dataset.path).name,
-                        digest=dataset.digest,
-                        source_type="local",
-                        source=json.dumps({"path": dataset.path}),
-                        profile=json.dumps({"num_rows": dataset.num_rows}),
-                    ),
-                    tags=[InputTag("mlflow.data.context", dataset.context)],
-                )
-                for dataset in self.datasets
-            ],
-        )
-        self._run_id = run.info.run_id
-        return client, self._run_id
-
-    def _send_metrics(self, client: MlflowClient, run_id: str) -> None:
-        from mlflow.entities import Metric
-
-        if not self.spool.exists():
-            return
-        lines = self.spool.read_text(encoding="utf-8").splitlines()
-        points = [json.loads(line) for line in lines[self._num_read :]]
-        fresh: dict[tuple[str, int], Metric] = {}
-        for name, value, timestamp, step in points:
-            if (name, step) not in self._delivered:
-                fresh[name, step] = Metric(name, value, timestamp, step)
-        metrics = list(fresh.values())
-        for start in range(0, len(metrics), _METRICS_PER_CALL):
-            part = metrics[start : start + _METRICS_PER_CALL]
-            client.log_batch(run_id, metrics=part)
-            self._delivered.update((metric.key, metric.step) for metric in part)
-        self._num_read = len(lines)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
