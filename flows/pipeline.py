@@ -332,7 +332,7 @@ def supervise(
         env=environment(),
         start_new_session=True,
         pass_fds=keep_fds,
-        preexec_fn=end_with_parent,  # this process has no threads, and may be killed itself
+        preexec_fn=end_with_parent,  # noqa: PLW1509  # there are no threads here
     )
     group.append(process.pid)
     for number in received:  # one that came before the group was there

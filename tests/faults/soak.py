@@ -27,9 +27,9 @@ from typing import Any
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "pipeline"))
-from project import Project  # noqa: E402
+from project import Project
 
-from precis.registry.dvc_lock import md5_of, read_lock  # noqa: E402
+from precis.registry.dvc_lock import md5_of, read_lock
 
 STAGES = (
     "download", "prepare", "vocabulary", "encode", "baselines", "train", "train", "evaluate", "report", "register",

@@ -1,5 +1,6 @@
-"""A training of seconds, as a process that a test can stop: `python small_training.py FOLDER [coverage]`."""
+"""A training of seconds, as a process that a test can stop: `python small_training.py FOLDER [SETTINGS OF run]`."""
 
+import json
 import logging
 import sys
 from pathlib import Path
@@ -65,7 +66,12 @@ def write_corpus(directory: Path) -> None:
 
 
 def run(
-    directory: Path, *, model_name: str = "pointer", coverage: bool = False, **settings: object
+    directory: Path,
+    *,
+    model_name: str = "pointer",
+    work: str = "work",
+    coverage: bool = False,
+    **settings: object,
 ) -> Trained:
     """Train, or go on training, in `directory`; with `coverage` there is a second phase that has it."""
     torch.set_num_threads(1)
@@ -85,8 +91,8 @@ def run(
             if name in options_of(model_name)
         },
     )
-    work = directory / "work"
-    work.mkdir(exist_ok=True)
+    work = directory / work
+    work.mkdir(parents=True, exist_ok=True)
     record = RunRecord(work, "test", "pointer", "0" * 64, params={}, tags={}, datasets=[])
     defaults = {
         "seed": 7,
@@ -134,7 +140,7 @@ def run(
 def main() -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    run(Path(sys.argv[1]), coverage=sys.argv[2:] == ["coverage"])
+    run(Path(sys.argv[1]), **json.loads(sys.argv[2]) if sys.argv[2:] else {})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import small_training
 import torch
 
+from precis.training.system import SummarizationSystem
+
+COVERAGE = '{"coverage": true}'
 SMALL_TRAINING = Path(__file__).with_name("small_training.py")
 
 
@@ -99,6 +103,61 @@ def test_a_training_that_was_killed_and_terminated_ends_in_the_same_bytes(tmp_pa
     assert_same_training(tmp_path, undisturbed)
 
 
+@pytest.mark.parametrize("name", ["attention", "pointer"])
+def test_wherever_it_is_killed_a_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, name):
+    """In the middle of the first epoch of 12 updates, at its end, and in the middle of the second."""
+    settings = {"model_name": name, "max_epochs": 2, "checkpoint_every_updates": 1}
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'undisturbed.db'}")
+    small_training.run(made(tmp_path / "undisturbed"), **settings)
+    for update in (5, 12, 17):
+        folder = made(tmp_path / str(update))
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        process = os.fork()  # of its own, without the seconds that starting Python takes
+        if process == 0:
+            SummarizationSystem.on_train_batch_start = kill_oneself_at(update)
+            small_training.run(folder, **settings)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+        small_training.run(folder, **settings)
+        assert bytes_of_all(folder) == bytes_of_all(tmp_path / "undisturbed"), f"killed at {update}"
+        assert points(folder) == points(tmp_path / "undisturbed")
+
+
+def kill_oneself_at(update):
+    def on_train_batch_start(system, *_):
+        if system.global_step == update:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return on_train_batch_start
+
+
+def made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def bytes_of_all(folder: Path) -> dict[str, bytes]:
+    """Of the best model, and of all that the last checkpoint holds but times."""
+    found = {"best": (folder / "work/best/model.safetensors").read_bytes()}
+
+    def collect(path, value):
+        if isinstance(value, torch.Tensor):
+            found[path] = value.numpy().tobytes()
+        elif isinstance(value, dict):
+            for key, part in value.items():
+                collect(f"{path}.{key}", part)
+        elif isinstance(value, list | tuple):
+            for place, part in enumerate(value):
+                collect(f"{path}.{place}", part)
+        elif not path.endswith("seconds"):
+            found[path] = repr(value).encode()
+
+    collect("checkpoint", torch.load(sorted((folder / "work").glob("*.ckpt"))[-1], weights_only=True))
+    assert any("optimizer_states" in path for path in found) and any("random_state" in path for path in found)
+    assert any("lr_schedulers" in path for path in found) and any("num_worse" in path for path in found)
+    return found
+
+
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, undisturbed):
     process = start(tmp_path)
     wait_for_update(tmp_path, 27, process)
@@ -115,17 +174,17 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(tmp_path, undis
 
 
 def test_a_training_killed_in_its_coverage_phase_goes_on_there(tmp_path):
-    finish(tmp_path / "undisturbed", "coverage")
+    finish(tmp_path / "undisturbed", COVERAGE)
     disturbed = tmp_path / "disturbed"
-    process = start(disturbed, "coverage")
+    process = start(disturbed, COVERAGE)
     wait_for_update(disturbed, 19, process, "work/coverage")
     process.kill()
     process.wait()
 
-    errors = finish(disturbed, "coverage")
+    errors = finish(disturbed, COVERAGE)
     assert "pointer with coverage: going on from update" in errors
     assert "pointer: going on" not in errors, "the first phase was done"
-    for phase in ("plain", "coverage"):
+    for phase in ("plain", COVERAGE):
         for name in ("best/model.safetensors", "best/model.json"):
             path = Path("work") / phase / name
             assert (disturbed / path).read_bytes() == (tmp_path / "undisturbed" / path).read_bytes()

@@ -60,6 +60,11 @@ class Resume(pl.Callback):
         self._handlers: dict[int, Any] = {}
 
     @property
+    def signal(self) -> int | None:
+        """The signal that asked to stop, if one did."""
+        return self._signal
+
+    @property
     def seconds(self) -> float:
         """Seconds of training so far, over all its parts."""
         return self._seconds_before + (time.monotonic() - self._started if self._started else 0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -187,7 +188,12 @@ def train(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
         warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
-        trainer.fit(system, datamodule=data, ckpt_path=checkpoint)
+        try:
+            trainer.fit(system, datamodule=data, ckpt_path=checkpoint)
+        except SystemExit as error:
+            if resume.signal == signal.SIGINT:  # Lightning makes exit code 1 of it
+                raise KeyboardInterrupt from error
+            raise
         if trainer.global_step % validation_interval != 0:
             # stopped by the clock: what it learned since the last validation counts, too
             trainer.validate(system, datamodule=data, verbose=False)

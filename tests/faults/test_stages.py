@@ -1,0 +1,157 @@
+"""Every stage when it is asked to stop, when the disk is full, and when it may not write."""
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+
+COMMANDS = {
+    "download": [],
+    "prepare": [],
+    "vocabulary": [],
+    "encode": [],
+    "train": ["--model", "pointer"],
+    "evaluate": ["--model", "pointer"],
+    "baselines": [],
+    "report": [],
+    "register": [],
+}
+OUTS = {
+    "download": ["data/raw"],
+    "prepare": ["data/prepared", "reports/data_checks.json"],
+    "vocabulary": ["data/vocabulary", "reports/vocabulary.json"],
+    "encode": ["data/encoded"],
+    "train": ["models/pointer"],
+    "evaluate": [
+        "reports/pointer/metrics.json",
+        "reports/pointer/summaries.jsonl",
+        "reports/pointer/plots",
+    ],
+    "baselines": ["reports/baselines"],
+    "report": ["reports/comparison.md", "reports/index.html", "reports/data.html"],
+    "register": ["reports/registered.json"],
+}
+
+
+def start(project, stage, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", f"precis.stages.{stage}", *COMMANDS[stage]],
+        cwd=project.folder,
+        env=project.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **options,
+    )
+
+
+def digests(project, stage):
+    found = {}
+    for out in OUTS[stage]:
+        path = project.folder / out
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            if file.is_file():
+                found[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found
+    return found
+
+
+def half_written(project):
+    return [
+        path for name in ("data", "models", "reports") for path in (project.folder / name).rglob("*.part")
+    ]
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stage_that_is_asked_to_stop_is_still_to_do(project, number, exit_code):
+    for stage in COMMANDS:
+        for out in OUTS[stage]:  # so that whatever is there afterwards is of the stage that was stopped
+            path = project.folder / out
+            path.replace(project.folder / ".work" / "aside")
+            left = project.folder / ".work" / "aside"
+            process = start(project, stage)
+            wait_until_it_listens(process)
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+            assert process.returncode == exit_code, f"{stage}: {errors}"
+            assert "still to do" in errors or "going on from" in errors or "next run" in errors
+            assert not path.exists(), f"{stage} left {out}"
+            assert "Traceback" not in errors, errors
+            left.replace(path)
+            break
+    assert half_written(project) == []
+    for stage in COMMANDS:  # as DVC sees it
+        for out in OUTS[stage]:
+            path = project.folder / out
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    status = json.loads(project.run("dvc", "status", "--json").stdout)
+    assert {name.split("@")[0] for name in status} == set(COMMANDS)
+    assert not [one for one in psutil.process_iter() if is_in(one, project.folder)]
+
+
+def wait_until_it_listens(process):
+    """Until its handler for SIGTERM is there: before it, the shell's own end of the process is as good."""
+    end = time.monotonic() + 120
+    while True:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+        if caught >> (signal.SIGTERM - 1) & 1:
+            return
+        time.sleep(0.005)
+
+
+def is_in(process, folder):
+    try:
+        return process.cwd().startswith(str(folder)) and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_a_full_disk_is_one_message_and_what_was_there_stays(project, stage):
+    """No file may grow beyond half of the largest that the stage writes."""
+    before = digests(project, stage)
+    largest = max(Path(file).stat().st_size for file in before)
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest // 2, largest // 2))
+
+    process = start(project, stage, preexec_fn=limit)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors, errors
+    assert "error: " in errors and ("too large" in errors or "writ" in errors), errors
+    assert digests(project, stage) == before
+    assert half_written(project) == []
+    again = start(project, stage)
+    assert again.communicate(timeout=300) and again.returncode == 0
+    assert digests(project, stage) == before
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody who may not write")
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_a_folder_without_write_permission_is_one_message(project, stage):
+    before = digests(project, stage)
+    for folder in [project.folder, *project.folder.parents]:
+        if folder != Path("/"):
+            folder.chmod(folder.stat().st_mode | 0o055)
+    process = start(project, stage, user=65534, group=65534, extra_groups=[])
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors, errors
+    assert "error: " in errors and ("ermission" in errors or "cannot be made" in errors), errors
+    assert digests(project, stage) == before
