@@ -1,16 +1,12 @@
 """Lets the tests here share the small projects of tests/pipeline and the small repositories of tests/flows."""
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-for folder in ("pipeline", "training"):
-    sys.path.insert(0, str(Path(__file__).parents[1] / folder))
-sys.path.insert(0, str(Path(__file__).parents[2] / "flows"))
-
-from project import Project  # noqa: E402
+from project import Project
 
 
 @pytest.fixture(scope="session")
@@ -29,3 +25,18 @@ def project(finished, tmp_path) -> Project:
     copy = object.__new__(Project)
     copy.folder = tmp_path / "tickets"
     return copy
+
+
+@pytest.fixture
+def make_repository(tmp_path):
+    """A function from the text of a dvc.yaml to the folder of a fresh repository with it."""
+
+    def make(graph: str) -> Path:
+        root = tmp_path / "repository"
+        root.mkdir()
+        subprocess.run(["git", "init", "--quiet"], cwd=root, check=True)
+        subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], cwd=root, check=True)
+        (root / "dvc.yaml").write_text(graph)
+        return root
+
+    return make

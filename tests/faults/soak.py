@@ -175,7 +175,9 @@ class Soak:
             shutil.rmtree(root / name, ignore_errors=True)
         for path in [root / "dvc.lock", *root.glob("mlflow.db*")]:
             path.unlink(missing_ok=True)
-        self.project.run("git", "clean", "-fdXq", "data", "models", "reports")
+        for out in self.reference["files"]:
+            path = root / out
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
     def _results(self) -> dict[str, Any]:
         """The MD5 of all that the stages wrote, computed here and by DVC, and the metric history of the one run."""
