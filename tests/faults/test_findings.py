@@ -1,7 +1,8 @@
 """Six faults of the parts that precis is built of: each is shown on the part alone, and then not to be there in precis.
 
-The fifth, sets of versions that install and do not run, is kept out by constraints.txt: the part alone cannot be shown
-without installing another set. Where it would show, a schedule that never fires, is tests/pipeline/test_day_in_a_minute.py.
+The fifth, sets of versions that install and do not run, is kept out by constraints.txt: the part alone cannot be
+shown without installing another set. Where it would show, a schedule that never fires, is
+tests/pipeline/test_day_in_a_minute.py.
 """
 
 import os
@@ -76,19 +77,22 @@ def wait_for(condition, process):
 
 
 def torn_by_kills(checkpoint_io, path, kills):
-    """How often kill -9 in the middle of saving leaves, under the checkpoint's name, what cannot be loaded."""
+    """How often kill -9 while saving leaves, under the checkpoint's name, what cannot be loaded.
+
+    The kill comes at the worst moment that there is, when the file is not whole, and otherwise at any.
+    """
     generator, torn = np.random.default_rng(3), 0
-    big = {"state_dict": {"weight": torch.arange(2_000_000, dtype=torch.float32)}}
+    big = {"state_dict": {"weight": torch.arange(5_000_000, dtype=torch.float32)}}
     checkpoint_io.save_checkpoint(big, path)
-    begin = time.monotonic()
-    checkpoint_io.save_checkpoint(big, path)
-    seconds = time.monotonic() - begin
+    whole = path.stat().st_size
     for _ in range(kills):
         process = os.fork()
         if process == 0:
             while True:
                 checkpoint_io.save_checkpoint(big, path)
-        time.sleep(generator.uniform(0.5, 2.5) * seconds)
+        end = time.monotonic() + generator.uniform(0.2, 0.6)
+        while path.stat().st_size == whole and time.monotonic() < end:
+            pass
         os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
         try:
