@@ -32,8 +32,17 @@ from project import Project
 from precis.registry.dvc_lock import md5_of, read_lock
 
 STAGES = (
-    "download", "prepare", "vocabulary", "encode", "baselines", "train", "train", "evaluate", "report", "register",
-)  # fmt: skip
+    "download",
+    "prepare",
+    "vocabulary",
+    "encode",
+    "train",
+    "evaluate",
+    "baselines",
+    "report",
+    "register",
+)
+AGAIN = ("download", "prepare", "vocabulary", "encode", "train", "train")  # for more kills in a passage
 VICTIMS = ("all", "all", "wrapper", "dvc", "stage")
 ORPHAN_SECONDS = 20.0  # a training that is told to end writes its checkpoint first
 LONGEST = 900.0
@@ -75,7 +84,7 @@ class Soak:
         assert process.returncode == 0, self._last_words()
         self.reference = self._results()
 
-    def run_killed(self, stages: tuple[str, ...]) -> None:
+    def run_killed(self, stages: list[str]) -> None:
         """The pipeline from nothing, with a kill in each of these stages; raises if it ends otherwise."""
         self._reset()
         for stage in stages:
@@ -215,11 +224,11 @@ def soak(kills: int, seed: int, folder: Path) -> int:
     print(f"reference: model {model}, {points} points; {json.dumps(work.seconds)}", flush=True)
     passages = 0
     while (left := kills - work.kills.total()) > 0:
-        stages = (
-            STAGES
-            if left >= len(STAGES)
-            else tuple(sorted(work.random.sample(STAGES, left), key=STAGES.index))
-        )
+        stages = [*STAGES, *AGAIN]
+        if left < len(stages):
+            again = work.random.sample(AGAIN, max(0, left - len(STAGES)))
+            stages = [*work.random.sample(STAGES, min(left, len(STAGES))), *again]
+        stages.sort(key=STAGES.index)
         work.run_killed(stages)
         passages += 1
         print(f"passage {passages}: {work.kills.total()} kills, the same bytes and history", flush=True)

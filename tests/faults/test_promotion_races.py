@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import time
+from itertools import pairwise
 
 import pytest
 from mlflow import MlflowClient
@@ -22,7 +23,7 @@ NAME, NUM_VERSIONS = "precis", 4
 
 
 def in_process(work):
-    """Start `work` in a process of its own, without the seconds that importing takes; give its number and its answer."""
+    """Start `work` in a process of its own, without the seconds that importing takes; gives it and its pipe."""
     read, write = os.pipe()
     process = os.fork()
     if process == 0:
@@ -67,7 +68,7 @@ def race(number, expected, killed_before, go):
                 os.kill(os.getpid(), signal.SIGKILL)
 
             setattr(MlflowClient, killed_before, die)
-        while not os.path.exists(go):
+        while not go.exists():
             time.sleep(0.001)
         try:
             promotion.promote(client, NAME, number, expected_champion=expected, reason="better", again=True)
@@ -90,10 +91,7 @@ def look():
         "previous": previous.number if previous is not None else None,
         "last": records[-1].champion_after,
         "numbers": [record.number for record in records],
-        "chain": all(
-            after.champion_before == before.champion_after
-            for before, after in zip(records, records[1:], strict=False)
-        ),
+        "chain": all(after.champion_before == before.champion_after for before, after in pairwise(records)),
         "open": len(promotion.open_records(client, NAME)),
     }
 

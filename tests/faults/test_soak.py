@@ -1,4 +1,4 @@
-"""Ten kills, one in every stage and one more in the training; `python tests/faults/soak.py --kills 50` for more."""
+"""Ten kills, one in every stage and one more; `python tests/faults/soak.py --kills 50` for more."""
 
 import os
 
