@@ -13,6 +13,7 @@ from precis.commands.doctor import CHECKS
 from precis.registry import promotion
 from precis.registry.versions import make_version
 from precis.training import tracking
+from precis.training.parcels import Parcel
 
 doctor = import_module("precis.commands.doctor")  # the module, not its function
 
@@ -46,6 +47,22 @@ def test_a_run_that_nobody_works_on_is_found_and_closed(root):
     assert "run pointer" in problem.found and "no training is at work" in problem.found
     problem.apply()
     assert client.get_run(run.info.run_id).info.status == "KILLED"
+    assert problems("runs", root) == []
+
+
+def test_figures_that_mlflow_did_not_take_are_told_and_sent(root):
+    parcel = Parcel(root / ".work/train/pointer/0")
+    parcel.directory.mkdir(parents=True)
+    run = {"experiment": "e", "name": "pointer", "params": {}, "tags": {}, "datasets": []}
+    parcel.write_head("0" * 64, run)
+    parcel.add_points("metrics.jsonl", {"loss": 2.0}, 1)
+    parcel.end("FINISHED")
+    client = tracking.configure()
+    (problem,) = problems("runs", root)
+    assert "1 figures and 0 files wait for MLflow in .work/train/pointer/0" in problem.found
+    problem.apply()
+    (stored,) = client.search_runs([client.get_experiment_by_name("e").experiment_id])
+    assert stored.data.metrics == {"loss": 2.0}
     assert problems("runs", root) == []
 
 

@@ -105,7 +105,10 @@ def test_a_training_that_was_killed_and_terminated_ends_in_the_same_bytes(tmp_pa
 
 @pytest.mark.parametrize("name", ["attention", "pointer"])
 def test_wherever_it_is_killed_a_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, name):
-    """In the middle of the first epoch of 12 updates, at its end, and in the middle of the second."""
+    """In the middle of the first epoch of 12 updates, at its end, and in the middle of the second.
+
+    Meanwhile the clock is put back by a day, so that the newest checkpoint has the oldest time.
+    """
     settings = {"model_name": name, "max_epochs": 2, "checkpoint_every_updates": 1}
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'undisturbed.db'}")
     small_training.run(made(tmp_path / "undisturbed"), **settings)
@@ -118,7 +121,11 @@ def test_wherever_it_is_killed_a_training_goes_on_to_the_same_bytes(tmp_path, mo
             small_training.run(folder, **settings)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
-        small_training.run(folder, **settings)
+        yesterday = time.time() - 86_400
+        os.utime(max((folder / "work").glob("*.ckpt")), (yesterday, yesterday))
+        with monkeypatch.context() as patch:
+            patch.setattr(time, "time", lambda then=yesterday: then)
+            small_training.run(folder, **settings)
         assert bytes_of_all(folder) == bytes_of_all(tmp_path / "undisturbed"), f"killed at {update}"
         assert points(folder) == points(tmp_path / "undisturbed")
 

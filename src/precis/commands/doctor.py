@@ -270,9 +270,24 @@ def _ask_prefect(url: str, path: str, question: object = None) -> Any:
 
 def _runs(root: Path) -> Iterator[Problem]:
     if _mlflow_is_silent(root) is None:
+        yield from _undelivered(root)
         yield from _dead_trainings(root)
         yield from _open_records(root)
     yield from _dead_flow_runs()
+
+
+def _undelivered(root: Path) -> Iterator[Problem]:
+    """What MLflow did not take when it was found."""
+    from precis.training.parcels import deliver, waiting
+
+    parcels = waiting(root)
+    if parcels:
+        folders = ", ".join(str(parcel.directory.relative_to(root)) for parcel in parcels)
+        yield Problem(
+            f"{' and '.join(parcel.contents for parcel in parcels)} wait for MLflow in {folders}",
+            "send them; the next make repro does the same",
+            partial(deliver, root),
+        )
 
 
 def _dead_trainings(root: Path) -> Iterator[Problem]:

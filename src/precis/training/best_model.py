@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from safetensors import SafetensorError
 
+from precis.errors import PrecisError
 from precis.files import atomic_directory
 from precis.training.checkpoints import refuse_non_finite
 
@@ -58,7 +60,10 @@ class BestModel(pl.Callback):
             self.num_worse = 0
             refuse_non_finite(pl_module.state_dict())
             with atomic_directory(self._directory) as directory:
-                self._save(directory)
+                try:
+                    self._save(directory)
+                except SafetensorError as error:
+                    raise PrecisError(f"{self._directory} cannot be written: {error}") from error
             return
         self.num_worse += 1
         if self.num_worse >= self._patience:

@@ -39,7 +39,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             refuse_non_finite(moments)
         path = Path(path)
         with atomic_path(path) as temporary:
-            torch.save(checkpoint, temporary)
+            try:
+                torch.save(checkpoint, temporary)
+            except RuntimeError as error:  # torch does not say what the system said
+                raise PrecisError(f"{path} cannot be written; is the disk full? ({error})") from error
             # the digest comes first: whatever has the checkpoint's name has one
             with atomic_path(_digest_path(path)) as digest_file:
                 digest_file.write_text(_sha256(temporary), encoding="ascii")
