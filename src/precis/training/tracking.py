@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precis.errors import PrecisError
-from precis.files import atomic_directory
+from precis.files import atomic_directory, atomic_path, remove_leftovers
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -71,18 +71,39 @@ def configure(root: Path | None = None) -> MlflowClient:
 
 
 def _create_database(path: Path) -> None:
-    """Make the tables under a lock: MLflow's own first use fails when several processes are first at once."""
-    import mlflow
+    """Make the tables beside the database's place and rename it, under a lock.
+
+    MLflow makes them by a hundred migrations in place: a kill in between leaves a database that nothing opens any
+    more, and several processes that are first at once fail.
+    """
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
 
     lock_path = path.with_name(path.name + ".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with lock_path.open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            # the first question creates or migrates the tables
-            mlflow.MlflowClient().search_experiments(max_results=1)
+            if not path.exists():
+                remove_leftovers(path)
+                with atomic_path(path) as temporary:
+                    _ask(temporary)
+            _ask(path)
     except OSError as error:
         raise PrecisError(f"{path}: MLflow's database cannot be made: {error.strerror}") from error
+    except (MlflowException, SQLAlchemyError) as error:
+        reason = str(error).splitlines()[0]
+        raise PrecisError(
+            f"{path}: MLflow's database cannot be opened: {reason}. Bring back a copy of it, or move it away to begin "
+            "a new one"
+        ) from error
+
+
+def _ask(database: Path) -> None:
+    import mlflow
+
+    # the first question creates the tables
+    mlflow.MlflowClient(f"sqlite:///{database}").search_experiments(max_results=1)
 
 
 def experiment_id(client: MlflowClient, name: str, about: str = ABOUT_TRAINING) -> str:
