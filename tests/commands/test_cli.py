@@ -49,7 +49,9 @@ def test_the_help_of_a_command_fits_80_columns_and_explains_every_option(name, m
     lines = done.output.splitlines()
     assert max(map(len, lines)) <= 80
     # a default that is a long path is cut off, and nothing else
-    assert not [line for line in lines if re.search(r"[^/]…", line) and "/" not in line], "something is cut off"
+    assert not [line for line in lines if re.search(r"[^/]…", line) and "/" not in line], (
+        "something is cut off"
+    )
     rows = [line for line in lines if re.search(r" <[a-z].*>", line)]
     unexplained = [row for row in rows if not re.search(r"> +[^ │]", row)]
     assert rows and unexplained == []
