@@ -1,6 +1,7 @@
 """What `precis demo` says when there is nothing that it could show."""
 
 import json
+import socket
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -78,3 +79,17 @@ def test_models_and_examples_of_the_working_copy_are_found(tmp_path):
     assert {example["reference"] for example in of_corpus} <= {row["summary"] for row in rows}
     assert of_corpus and len(found["examples"]) > len(of_corpus)
     assert not (Path(tmp_path) / "mlflow.db").exists()
+
+
+def test_a_port_that_is_taken_is_said_with_what_to_do(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = subprocess.run(
+            [*COMMAND, f"--port={port}"], cwd=tmp_path, capture_output=True, text=True, env=environment()
+        )
+    assert result.returncode == 1
+    assert (
+        f"port {port} of 127.0.0.1 cannot be used" in result.stderr
+        and "--port names another" in result.stderr
+    )
+    assert "Traceback" not in result.stderr

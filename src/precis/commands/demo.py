@@ -24,18 +24,20 @@ def demo(
     model: Annotated[
         list[str] | None,
         typer.Option(
+            metavar="MODEL",
             help="A folder, or models:/NAME@ALIAS in the registry, or NAME=one of these; again for each. By default "
-            "champion and challenger of the registry, or else what is trained in models/."
+            "champion and challenger of the registry, or else what is trained in models/.",
         ),
     ] = None,
     examples: Annotated[
         Path | None,
         typer.Option(
-            help=f"A prepared split to pick examples from; by default {TEST_SPLIT}, if it is there."
+            metavar="FILE",
+            help="A prepared split to pick examples from; by default the test split in data/prepared, if there is one.",
         ),
     ] = None,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, metavar="PORT", help="On 127.0.0.1; 0 takes a free one.")
     ] = 8008,
     browser: Annotated[
         bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")
@@ -49,7 +51,13 @@ def demo(
     from precis.service.server import listen, serve
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    listener = listen("127.0.0.1", port)
+    try:
+        listener = listen("127.0.0.1", port)
+    except PrecisError as error:
+        raise PrecisError(
+            f"port {port} of 127.0.0.1 cannot be used, perhaps another demo has it: --port names another, 0 takes a "
+            f"free one ({error.__cause__})"
+        ) from error
     if examples is None and TEST_SPLIT.is_file():
         examples = TEST_SPLIT
     page = demo_page(examples_of(examples))
