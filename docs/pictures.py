@@ -1,7 +1,7 @@
 """Draws the pictures of docs/models.md from the trained models: `make docs-pictures`.
 
-Every number in them comes from models/ and a document of the test split. The document is chosen by a rule, so that
-other models bring other pictures and never a better-looking choice by hand.
+Every number in them comes from models/ and a document of the test split, which a rule chooses: short enough for a
+picture, with a good summary. Other models bring other pictures.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The pictures of docs/models.md are drawn from models and documents, whichever they are."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from ruamel.yaml import YAML
 from tiny_model import write_model
 
 ROOT = Path(__file__).parents[2]
@@ -65,3 +67,27 @@ def test_models_that_copy_nothing_unknown_are_told_of(project):
     pq.write_table(pa.Table.from_pylist(rows), project / "test.parquet")
     result = draw(project)
     assert result.returncode == 1 and "\nerror: test.parquet has no document of" in result.stderr
+
+
+def test_the_page_explains_every_parameter_of_the_models_and_every_equation_of_the_paper():
+    page = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    explained = {
+        name
+        for line in page.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`(\w+)`", line.split("|")[1])
+    }
+    parameters = YAML(typ="safe").load((ROOT / "params.yaml").read_text(encoding="utf-8"))["model"]
+    assert parameters.keys() - explained == set()
+    cited = {int(number) for group in re.findall(r"\(eq\. ([\d, ]+)\)", page) for number in group.split(",")}
+    assert set(range(1, 14)) - {5, 7} <= cited  # 5 and 7 are an index and a mean
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "src" / "precis").rglob("*.py"))
+    named = set(re.findall(r"\b(?:def|class) (\w+)", code))
+    for name in (
+        "masked_log_softmax",
+        "OutputLayer",
+        "extend_source",
+        "final_log_probs",
+        "attend_with_coverage",
+    ):
+        assert name in page and name in named
