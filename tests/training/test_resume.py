@@ -12,6 +12,7 @@ import pytest
 import small_training
 import torch
 
+from precis.errors import PrecisError
 from precis.training.system import SummarizationSystem
 
 COVERAGE = '{"coverage": true}'
@@ -198,3 +199,14 @@ def test_a_training_killed_in_its_coverage_phase_goes_on_there(tmp_path):
     options = json.loads((disturbed / "work" / "coverage" / "best" / "model.json").read_text())["options"]
     assert options["coverage_on"] is True
     assert points(disturbed) == points(tmp_path / "undisturbed")
+
+
+def test_a_best_model_that_is_damaged_is_not_taken_for_the_result(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    small_training.run(tmp_path, max_epochs=1, learning_rate=0.0)  # so that no later validation is better
+    weights = tmp_path / "work/best/model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-100] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(PrecisError, match=r"(?s)model.safetensors.*to train anew"):
+        small_training.run(tmp_path, max_epochs=1, learning_rate=0.0)

@@ -13,9 +13,22 @@ from safetensors import SafetensorError
 
 from precis.errors import PrecisError
 from precis.files import atomic_directory
+from precis.manifest import check_manifest, write_manifest
 from precis.training.checkpoints import refuse_non_finite
 
 log = logging.getLogger(__name__)
+
+
+def check_best_model(directory: Path) -> None:
+    """See that the best model is as it was written: it may lie there for days.
+
+    Raises:
+        PrecisError: it is not.
+    """
+    try:
+        check_manifest(directory)
+    except PrecisError as error:
+        raise PrecisError(f"{error}\nremove {directory.parent} to train anew") from error
 
 
 class BestModel(pl.Callback):
@@ -62,6 +75,7 @@ class BestModel(pl.Callback):
             with atomic_directory(self._directory) as directory:
                 try:
                     self._save(directory)
+                    write_manifest(directory)
                 except SafetensorError as error:
                     raise PrecisError(f"{self._directory} cannot be written: {error}") from error
             return

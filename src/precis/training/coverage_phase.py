@@ -20,6 +20,7 @@ from precis.batches.data_module import EncodedDataModule
 from precis.files import atomic_path
 from precis.models.base import SummarizationModel
 from precis.models.storage import WEIGHTS_FILE
+from precis.training.best_model import check_best_model
 from precis.training.record import RunRecord
 from precis.training.run import Trained, train, validation_plan
 
@@ -160,4 +161,6 @@ def _finished(directory: Path) -> Trained | None:
     if not path.is_file():
         return None
     values = json.loads(path.read_text(encoding="utf-8"))
-    return Trained(**{**values, "directory": directory / values["directory"]})
+    trained = Trained(**{**values, "directory": directory / values["directory"]})
+    check_best_model(trained.directory)
+    return trained

@@ -18,7 +18,7 @@ from precis.batches.data_module import EncodedDataModule
 from precis.errors import PrecisError
 from precis.models.base import SummarizationModel
 from precis.models.storage import save_model
-from precis.training.best_model import BestModel
+from precis.training.best_model import BestModel, check_best_model
 from precis.training.checkpoints import (
     AtomicCheckpointIO,
     newest_whole_checkpoint,
@@ -202,6 +202,7 @@ def train(
             f"{name}: no validation had a finite loss; "
             "lower train.learning_rate or look at data/prepared/validation.parquet"
         )
+    check_best_model(directory / "best")
     return Trained(
         directory=directory / "best",
         best_loss=best.best_loss,
