@@ -71,8 +71,7 @@ docs-pictures: set-up ## the pictures of docs/models.md, from the models that `m
 .PHONY: ui
 ui: set-up ## compare runs in MLflow at http://127.0.0.1:5000
 	@python -c 'from precis.training.tracking import configure; configure()'
-	@mlflow server --backend-store-uri "$${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}" \
-		--host 127.0.0.1 --port $${PORT:-5000}
+	@python flows/ui.py
 
 .PHONY: constraints
 constraints: set-up ## choose the pinned versions anew

@@ -23,6 +23,7 @@ from types import FrameType
 import pipeline
 
 POOL = "precis"
+CLOSED_SERVER = Path(__file__).with_name("closed_server.py")
 # a flow run says every 30 s that it lives; after 90 s of silence it is called crashed, and its place is free
 HEARTBEAT_SECONDS, SILENCE_SECONDS = 30, 90
 LONGEST_WAIT = 60.0  # seconds between two starts of something that ends at once
@@ -85,7 +86,7 @@ def serve(root: Path, port: int) -> int:
     url = f"http://127.0.0.1:{port}/api"
     environment = server_environment(url)
     prefect = [sys.executable, "-m", "prefect"]
-    server = Service("server", [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)])
+    server = Service("server", [sys.executable, str(CLOSED_SERVER), "--port", str(port)])
     worker = Service("worker", [*prefect, "worker", "start", "--pool", POOL, "--type", "process"])
     is_deployed = False
     try:
@@ -109,8 +110,14 @@ def serve(root: Path, port: int) -> int:
 
 def server_environment(url: str) -> dict[str, str]:
     """Closed to other origins, silent towards the world, quick to see what died."""
+    environment = pipeline.environment()
+    password = environment.get("PREFECT_SERVER_API_AUTH_STRING")
+    if password:
+        environment.setdefault(
+            "PREFECT_API_AUTH_STRING", password
+        )  # what the worker and its runs log in with
     return {
-        **pipeline.environment(),
+        **environment,
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": url.removesuffix("/api"),

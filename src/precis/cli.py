@@ -23,6 +23,7 @@ from typer.core import TyperCommand, TyperGroup
 from typing_extensions import override
 
 from precis import commands
+from precis.environment import close_environment
 from precis.errors import PrecisError, UnreachableError
 
 ERROR_EXIT = 1
@@ -149,6 +150,7 @@ def _precis(
 
 def main() -> None:
     """Run a command."""
+    close_environment()
     signal.signal(signal.SIGTERM, _terminate)
     app()
 

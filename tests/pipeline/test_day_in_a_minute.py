@@ -90,7 +90,7 @@ def test_a_day_in_a_minute(day):
     project.set_params({"train": {"max_epochs": 1, "learning_rate": 0.0001}})
     day.commit("Train badly")
     day.wait_for_training()
-    assert day.kill("prefect server start")
+    assert day.kill("closed_server.py")
     day.wait("a refusal", lambda: len(day.history()) == 3, 400)
     assert (day.last()["event"], day.last()["champion_after"]) == ("keep", 2)
 

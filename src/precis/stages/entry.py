@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from precis.environment import close_environment
 from precis.errors import PrecisError, UnreachableError
 from precis.processes import terminate_with_dvc
 from precis.stages.inputs import verify_inputs
@@ -30,6 +31,7 @@ def run_stage(main: Callable[[], None]) -> None:
 
     75 is an error that trying again later may help, without anybody changing anything.
     """
+    close_environment()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGTERM, _terminate)
     terminate_with_dvc()

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from precis.environment import close_environment
 from precis.errors import PrecisError
 from precis.files import atomic_directory, atomic_path, remove_leftovers
 
@@ -51,7 +52,7 @@ def configure(root: Path | None = None) -> MlflowClient:
     Raises:
         PrecisError: the database cannot be made or opened.
     """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    close_environment()
     # a server that does not answer costs seconds, not minutes: what could not be sent is sent later
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
