@@ -53,6 +53,22 @@ check: set-up ## format, lint, types, import rules
 	ruff check src flows tests benchmarks docs
 	mypy
 	lint-imports --no-cache
+	@git ls-files -z --cached --others --exclude-standard -- ':!*.lock' ':!*.png' | \
+		xargs -0 detect-secrets-hook --disable-plugin Base64HighEntropyString \
+		--disable-plugin HexHighEntropyString --disable-plugin KeywordDetector --no-verify && echo "no secrets found"
+
+.PHONY: audit
+audit: set-up ## ask PyPI what is known against the pinned versions; fails if it does not hear of each
+	@python .ci/audit.py
+
+.PHONY: verified
+verified: set-up ## another environment, .venv-verified, of nothing but files with the index's hashes
+	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --generate-hashes -c constraints.txt \
+		pyproject.toml -o .work/verified.txt
+	uv venv --quiet --clear .venv-verified
+	UV_FIND_LINKS= uv pip install --python .venv-verified/bin/python --require-hashes --only-binary :all: \
+		-r .work/verified.txt
+	uv pip install --quiet --python .venv-verified/bin/python --no-deps -e .
 
 .PHONY: format
 format: set-up ## put the code in its form
