@@ -10,9 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 def audit(path: Path) -> subprocess.CompletedProcess[str]:
     # nothing listens there: the advisory service is out of reach
-    nowhere = {
-        name: "http://127.0.0.1:9" for name in ("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy")
-    }
+    nowhere = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"), "http://127.0.0.1:9")
     return subprocess.run(
         [sys.executable, ROOT / ".ci" / "audit.py", path],
         env={**os.environ, **nowhere, "NO_PROXY": "", "no_proxy": ""},
