@@ -13,7 +13,9 @@ import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-Scope, Receive, Send = dict[str, Any], Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
 LOCAL_NAMES = ("127.0.0.1", "localhost")
 
 
