@@ -40,7 +40,7 @@ class Benchmark:
             "MLFLOW_TRACKING_URI": f"sqlite:///{self.folder / 'mlflow.db'}",
             "OMP_NUM_THREADS": "1",
         }
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
     @property
     def results(self) -> str:
