@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precis.errors import PrecisError
@@ -116,21 +115,17 @@ def open_model(uri: str) -> Loaded:
     """Load a model from the registry or a folder, every byte checked where a manifest says how.
 
     Raises:
-        PrecisError: there is none, or it is damaged.
+        PrecisError: there is none, it is damaged, or nothing says how it decodes.
     """
     if uri.startswith(_REGISTRY):
         return load_version(find_version(uri), uri)
-    from precis.manifest import MANIFEST, check_manifest, combined_digest, digests_of
+    from precis.opening import located
     from precis.serving.summarizer import Summarizer
 
-    directory = Path(uri)
-    if not directory.is_dir():
-        raise PrecisError(
-            f"{uri} is no folder of a trained model; models of the registry are models:/NAME@ALIAS"
-        )
-    packaged = (directory / MANIFEST).is_file()
-    digest = check_manifest(directory) if packaged else combined_digest(digests_of(directory))
-    return Loaded(uri, Summarizer.load(directory, digest=digest))
+    with located(uri) as found:
+        summarizer = Summarizer.load(found.directory, run_id=found.run_id, digest=found.digest)
+    summarizer.decoding = found.decoding
+    return Loaded(uri, summarizer)
 
 
 def find_version(uri: str) -> Version:
@@ -141,11 +136,10 @@ def find_version(uri: str) -> Version:
     """
     from mlflow.exceptions import MlflowException
 
-    from precis.registry.resolve import resolve
-    from precis.training.tracking import configure
+    from precis import opening
 
     try:
-        return resolve(configure(), uri, "precis")
+        return opening.find_version(uri)
     except MlflowException as error:
         raise PrecisError(f"the registry cannot be asked for {uri}: {error}") from error
 

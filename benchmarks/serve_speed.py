@@ -1,0 +1,135 @@
+"""The service and the batch command, with clients that ask again at once, beside OpenNMT-py on the same machine.
+
+    python benchmarks/serve_speed.py --rounds 3
+
+Every side has the pointer model of decode_speed.py with random weights, beam 4 and 16 forced steps, and is given 1, 2
+and 8 documents at a time: precis over HTTP by as many clients with one document each, OpenNMT-py's translator as one batch,
+in its own process, without HTTP and its documents already cut into words and numbers. Sides take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from serve_model import PRECIS, Connection, Server, bodies_of, quantiles, texts_of, workload_of, write_model
+from train_speed import WORK, opennmt_python
+
+CLIENTS = (1, 2, 8)
+HERE = Path(__file__).resolve().parent
+
+
+async def ask(port: int, bodies: list[bytes], clients: int) -> dict[str, float]:
+    """Every document once, by so many clients."""
+    took: list[float] = []
+    waiting = list(bodies)
+
+    async def client() -> None:
+        connection = Connection(port)
+        while waiting:
+            body = waiting.pop()
+            asked = time.perf_counter()
+            status, answer = await connection.post(body)
+            took.append(time.perf_counter() - asked)
+            assert status == 200, answer
+        connection.close()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(client() for _ in range(clients)))
+    return {**quantiles(took), "rate": len(bodies) / (time.perf_counter() - start)}
+
+
+class Peer:
+    """OpenNMT-py's translator in a process; see serve_peer.py."""
+
+    def __init__(self, workload: Path) -> None:
+        self._process = subprocess.Popen(
+            [opennmt_python(), "-W", "ignore", HERE / "serve_peer.py", workload],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=(WORK / "serve-peer.log").open("w"), text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        self._answer()
+
+    def ask(self, size: int) -> dict[str, float]:
+        """Every document once, so many at a time."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{size}\n")
+        self._process.stdin.flush()
+        took, documents = self._answer()
+        return {**quantiles(took), "rate": documents / sum(took)}
+
+    def stop(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"OpenNMT-py ended early; see {WORK / 'serve-peer.log'}")
+        return json.loads(line)
+
+
+def batch_command(model: Path, texts: list[str], times: int) -> float:
+    """Documents per second of `precis summarize`, its start left out: the difference of a long and a short run."""
+    seconds = []
+    for number in (1, times):
+        lines = "\n".join(json.dumps({"document": text}) for text in texts * number)
+        start = time.perf_counter()
+        subprocess.run(
+            [PRECIS, "summarize", "--jsonl", "--model", model, "--threads", "1", "-"],
+            input=lines, text=True, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        seconds.append(time.perf_counter() - start)
+    return len(texts) * (times - 1) / (seconds[1] - seconds[0])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", type=Path, help="JSON Lines; without: drawn by chance")
+    parser.add_argument("--documents", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    WORK.mkdir(parents=True, exist_ok=True)
+    workload = workload_of(arguments.corpus, arguments.documents)
+    workload.save(WORK / "serve.json")
+    texts = texts_of(workload)
+    found: dict[str, list[dict[str, float]]] = {}
+    with tempfile.TemporaryDirectory(prefix="precis-speed-") as folder:
+        model = write_model(workload, Path(folder) / "model")
+        server = Server(model, Path(folder) / "log", "--workers", "1", "--threads", "1")
+        peer = Peer(WORK / "serve.json")
+        asyncio.run(ask(server.port, bodies_of(texts[:16]), 2))
+        peer.ask(8)
+        for _ in range(arguments.rounds):
+            for clients in CLIENTS:
+                one = asyncio.run(ask(server.port, bodies_of(texts), clients))
+                found.setdefault(f"precis serve, {clients} clients", []).append(one)
+                found.setdefault(f"OpenNMT-py, {clients} at a time", []).append(peer.ask(clients))
+            rate = batch_command(model, texts, 3)
+            found.setdefault("precis summarize", []).append({"rate": rate})
+        peer.stop()
+        assert server.stop() == 143
+    print("| one thread | p50, ms | p95, ms | documents/s |\n| --- | ---: | ---: | ---: |")
+    for name, rounds in sorted(found.items(), reverse=True):
+        middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+        shown = [f"{middle[key]:.0f}" if key in middle else "" for key in ("p50", "p95")]
+        rates = sorted(one["rate"] for one in rounds)
+        print(f"| {name} | {shown[0]} | {shown[1]} | {middle['rate']:.1f} ({rates[0]:.1f}-{rates[-1]:.1f}) |")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
