@@ -3,8 +3,8 @@
     python benchmarks/serve_speed.py --rounds 3
 
 Every side has the pointer model of decode_speed.py with random weights, beam 4 and 16 forced steps, and is given 1, 2
-and 8 documents at a time: precis over HTTP by as many clients with one document each, OpenNMT-py's translator as one batch,
-in its own process, without HTTP and its documents already cut into words and numbers. Sides take turns.
+and 8 documents at a time: precis over HTTP by as many clients with one document each, OpenNMT-py's translator as one
+batch, in its own process, without HTTP and its documents already cut into words and numbers. Sides take turns.
 """
 
 from __future__ import annotations
