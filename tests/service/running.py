@@ -42,7 +42,7 @@ class Running:
                 stdout=written,
                 stderr=subprocess.STDOUT,
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while (found := re.search(r"serves at http://([^:]+|\[.*\]):(\d+)", self.output)) is None:
             if (code := self.process.poll()) is not None or time.monotonic() > deadline:
                 self.process.kill()

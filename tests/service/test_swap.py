@@ -122,27 +122,29 @@ def test_it_waits_for_a_first_champion_if_told_to(registry):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_lets_it_finish_what_it_began(tiny, number, code):
-    server = Running("--model", str(tiny), "--batch-size", "2", "--waiting", "100")
-    answers = []
     text = "the quick brown fox jumps over the lazy dog " * 200
+    answers = []
+    with Running("--model", str(tiny), "--batch-size", "2", "--waiting", "100") as server:
 
-    def ask() -> None:
-        answers.append(server.summarize(documents=[text] * 4, beam_size=8, min_length=100, max_length=120))
+        def ask() -> None:
+            answers.append(
+                server.summarize(documents=[text] * 4, beam_size=8, min_length=100, max_length=120)
+            )
 
-    crowd = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in crowd:
-        thread.start()
-    while "precis_requests_in_flight 4.0" not in server.get("/metrics").body.decode():
-        assert not answers, "they were answered before the signal"
-        time.sleep(0.01)
-    server.process.send_signal(number)
-    for thread in crowd:
-        thread.join()
-    assert server.process.wait(30) == code
-    assert [answer.status for answer in answers] == [200] * 3
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((server.host, server.port)).close()
-    assert "Traceback" not in server.output
+        crowd = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in crowd:
+            thread.start()
+        while "precis_requests_in_flight 4.0" not in server.get("/metrics").body.decode():
+            assert not answers, "they were answered before the signal"
+            time.sleep(0.01)
+        server.process.send_signal(number)
+        for thread in crowd:
+            thread.join()
+        assert server.process.wait(30) == code
+        assert [answer.status for answer in answers] == [200] * 3
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((server.host, server.port)).close()
+        assert "Traceback" not in server.output
 
 
 @pytest.mark.slow
