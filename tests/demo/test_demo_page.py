@@ -274,6 +274,26 @@ def test_a_script_in_a_document_stays_text(new_page, address):
     assert page.locator("main script, main img, main b").count() == 0
 
 
+def test_texts_that_no_encoding_has_and_characters_of_several_parts_are_read(new_page, address):
+    page = new_page()
+    page.goto(address)
+    expect(page.locator("#beam")).not_to_have_value("")
+    text = "The cafe\u0301 of a \U0001f469\u200d\U0001f467 dog, \r\n\u05e9\u05dc\u05d5\u05dd twice "
+    page.evaluate("text => { document.getElementById('text').value = `${text}\\ud800`; }", text)
+    page.get_by_role("button", name="Summarize").click()
+    expect(page.locator(".summary .word").first).to_be_visible()
+    read = text.replace("\r\n", "\n") + "\ufffd"
+    assert page.locator("#text").input_value() == read
+    answer = ask(address, "champion", read)
+    expect(page.locator(".summary")).to_have_text(answer["summary"])
+    for word, token in zip(words(page), answer["tokens"], strict=True):
+        word.focus()
+        marks = [mark.text_content() for mark in page.locator("#reading mark").all()]
+        spans = {tuple(span[:2]) for span in token.get("attended", ())}
+        spans |= {tuple(token["source"])} if "source" in token else set()
+        assert marks == [text_of(read, span) for span in sorted(spans)]
+
+
 def test_the_policy_lets_nothing_in(address):
     with urllib.request.urlopen(address) as response:
         policy = response.headers["Content-Security-Policy"]

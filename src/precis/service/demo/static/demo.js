@@ -141,7 +141,8 @@ function again() {
 async function summarize() {
   const settings = checkSettings();
   if (!settings) return;
-  const text = page.text.value;
+  // half of a surrogate pair is no character, and no JSON
+  const text = (page.text.value = page.text.value.toWellFormed());
   if (!text.trim()) {
     page.problem.textContent = "There is no document yet: paste one, or pick an example.";
     edit();
