@@ -24,7 +24,7 @@ from typing_extensions import override
 
 from precis import commands
 from precis.environment import close_environment
-from precis.errors import PrecisError, UnreachableError
+from precis.errors import PrecisError, UnreachableError, shown
 
 ERROR_EXIT = 1
 TRY_LATER_EXIT = 75  # EX_TEMPFAIL of sysexits.h
@@ -117,7 +117,7 @@ def _tell(error: Exception) -> int | None:
         message = f"MLflow: {error}; `precis doctor` checks its store"
     else:
         return None
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {shown(message)}", file=sys.stderr)
     logging.getLogger(__name__).debug("where it happened", exc_info=error)
     return TRY_LATER_EXIT if isinstance(error, UnreachableError) else ERROR_EXIT
 

@@ -28,6 +28,18 @@ SMALL = {
 }
 
 
+# none of these may be found in what the pipeline writes
+CANARIES = {
+    "HF_TOKEN": "hf_CANARYofthehub0123456789",
+    "AWS_SECRET_ACCESS_KEY": "CANARYofthestore0123456789",
+    "DATABASE_URL": "postgresql://user:CANARYofthedatabase@127.0.0.1/db",
+    "SLACK_WEBHOOK_URL": "https://hooks.example.invalid/CANARYofthehook",
+    "PREFECT_API_AUTH_STRING": "admin:CANARYoftheserver",
+    "SOME_PASSWORD": "CANARYofthepassword",
+}
+REMOTE = "https://user:CANARYoftheremote@example.invalid/tickets.git"  # pragma: allowlist secret
+
+
 class Project:
     """A copy of the repository in a folder, under git and DVC."""
 
@@ -41,6 +53,7 @@ class Project:
         write_tickets(folder / "data" / "source" / "tickets.jsonl", num_rows)
         self.set_params(SMALL)
         self.run("git", "init", "-q")
+        self.run("git", "remote", "add", "origin", REMOTE)
         self.run("dvc", "init", "-q")
         self.run("git", "add", "-A")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "Start")
@@ -53,6 +66,7 @@ class Project:
             "OMP_NUM_THREADS": "1",
             "DVC_NO_ANALYTICS": "1",
             "DO_NOT_TRACK": "1",
+            **CANARIES,
         }
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PYTHONDONTWRITEBYTECODE"):
             environment.pop(name, None)

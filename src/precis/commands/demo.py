@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from precis.errors import PrecisError
+from precis.errors import PrecisError, log_to_stderr
 
 if TYPE_CHECKING:
     from precis.service.models import Loaded, ServedModel
@@ -50,7 +50,7 @@ def demo(
     from precis.service.limits import Limits
     from precis.service.server import listen, serve
 
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    log_to_stderr(logging.WARNING, "%(levelname)s %(name)s: %(message)s")
     try:
         listener = listen("127.0.0.1", port)
     except PrecisError as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from precis.errors import PrecisError
+from precis.errors import PrecisError, log_to_stderr
 
 if TYPE_CHECKING:
     import optuna
@@ -54,7 +54,7 @@ def search(
     for split in ("train", "validation"):
         if not (PREPARED / f"{split}.parquet").is_file():
             raise PrecisError(f"{PREPARED / split}.parquet not found: run `dvc repro prepare` first")
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # the trainings run elsewhere, and belong into the same store
     os.environ.setdefault("MLFLOW_TRACKING_URI", default_tracking_uri())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from precis.errors import PrecisError
+from precis.errors import PrecisError, log_to_stderr
 from precis.service.limits import Limits
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def serve(
     from precis.service.server import listen
     from precis.service.server import serve as run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_to_stderr(form="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     token = _token()
     if token is None and not no_token and not is_loopback(host):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from precis.errors import PrecisError
+from precis.errors import PrecisError, printable
 
 if TYPE_CHECKING:
     from precis.serving.inputs import InputText
@@ -122,6 +122,8 @@ def _output(
     interactive = sys.stdin.isatty() and total is None
 
     def write(lines: list[str]) -> None:
+        if file is None and sys.stdout.isatty():
+            lines = [printable(line) for line in lines]  # a summary may have copied what steers a terminal
         if console.is_terminal and shares_terminal:
             for line in lines:
                 console.out(line, highlight=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 
 from precis.environment import close_environment
-from precis.errors import PrecisError, UnreachableError
+from precis.errors import PrecisError, UnreachableError, log_to_stderr, shown
 from precis.processes import terminate_with_dvc
 from precis.stages.inputs import verify_inputs
 
@@ -32,7 +32,7 @@ def run_stage(main: Callable[[], None]) -> None:
     75 is an error that trying again later may help, without anybody changing anything.
     """
     close_environment()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     signal.signal(signal.SIGTERM, _terminate)
     terminate_with_dvc()
     try:
@@ -46,7 +46,9 @@ def run_stage(main: Callable[[], None]) -> None:
         sys.exit(128 + signal.SIGINT)
     except OSError as error:
         # a full disk or a folder without write permission is nothing to show a traceback for
-        print(f"error: {error.strerror or error}: {error.filename or 'while writing'}", file=sys.stderr)
+        print(
+            shown(f"error: {error.strerror or error}: {error.filename or 'while writing'}"), file=sys.stderr
+        )
         logging.getLogger(__name__).debug("where it happened", exc_info=error)
         sys.exit(ERROR_EXIT)
 

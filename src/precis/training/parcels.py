@@ -28,7 +28,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from precis.errors import PrecisError
+from precis.errors import PrecisError, log_to_stderr
 from precis.files import atomic_path
 from precis.training.tracking import FINGERPRINT_TAG, configure, experiment_id, find_run
 
@@ -435,7 +435,7 @@ def _is_held(lock: Path) -> bool:
 
 def main() -> int:
     """Send what waits in this folder; exit code 0 if all has arrived."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    log_to_stderr()
     return 0 if deliver_within(Path.cwd()) else 1
 
 
