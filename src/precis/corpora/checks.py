@@ -5,6 +5,7 @@ A row has one reason, the first that applies, so that reasons add up to the rows
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -111,9 +112,18 @@ def normalise(text: str) -> str:
 
 def key_words(text: str) -> list[str]:
     """The words by which texts are compared: lower-cased, without punctuation and spacing."""
+    if "&" in text:
+        text = _unescaped(text)  # a copy that went through a web page is a copy
     if text.isascii():
         return text.encode().translate(_ASCII_WORDS).decode().split()  # the same, five times as fast
     return _WORD.findall(text.lower())
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return html.unescape(text)
+    except ValueError:  # a character's number of more than 4,300 digits
+        return text
 
 
 def check_id(row_id: str | None) -> Problem | None:
