@@ -66,7 +66,7 @@ verified: set-up ## another environment, .venv-verified, of nothing but files wi
 	uv pip compile --quiet --python-version 3.11 --no-header --no-annotate --generate-hashes -c constraints.txt \
 		pyproject.toml -o .work/verified.txt
 	uv venv --quiet --clear .venv-verified
-	UV_FIND_LINKS= uv pip install --python .venv-verified/bin/python --require-hashes --only-binary :all: \
+	UV_FIND_LINKS= uv pip install --python .venv-verified/bin/python --require-hashes \
 		-r .work/verified.txt
 	uv pip install --quiet --python .venv-verified/bin/python --no-deps -e .
 

@@ -34,7 +34,6 @@ CANARIES = {
     "AWS_SECRET_ACCESS_KEY": "CANARYofthestore0123456789",
     "DATABASE_URL": "postgresql://user:CANARYofthedatabase@127.0.0.1/db",
     "SLACK_WEBHOOK_URL": "https://hooks.example.invalid/CANARYofthehook",
-    "PREFECT_API_AUTH_STRING": "admin:CANARYoftheserver",
     "SOME_PASSWORD": "CANARYofthepassword",
 }
 REMOTE = "https://user:CANARYoftheremote@example.invalid/tickets.git"  # pragma: allowlist secret
