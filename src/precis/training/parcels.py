@@ -304,7 +304,7 @@ def deliver_within(root: Path, seconds: float = LONGEST_WAIT) -> bool:
         "MLflow did not answer within %g s (%s): %s wait in %s and are sent by the next run, or by "
         "`precis doctor --repair`",
         seconds,
-        courier.error or "it is slow",
+        courier.reason,
         " and ".join(parcel.contents for parcel in left),
         ", ".join(str(parcel.directory) for parcel in left),
     )
@@ -316,11 +316,11 @@ class Courier:
 
     Args:
         send: sends what there is; it raises if the store does not answer, and is called again some seconds later.
-        say: told of the first error, and of its end by None.
+        say: told of the first error, in a line, and of its end by None.
     """
 
     def __init__(
-        self, send: Callable[[], object], say: Callable[[Exception | None], None] = lambda error: None
+        self, send: Callable[[], object], say: Callable[[str | None], None] = lambda reason: None
     ) -> None:
         self.error: Exception | None = None
         self._send = send
@@ -330,6 +330,11 @@ class Courier:
         # a store that hangs must not keep the process from ending
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
         self._thread.start()
+
+    @property
+    def reason(self) -> str:
+        """Why not everything is sent, in a line."""
+        return str(self.error).split("\n", 1)[0] if self.error is not None else "it is slow"
 
     def call(self) -> None:
         """There is something to send."""
@@ -360,7 +365,7 @@ class Courier:
             except (MlflowException, OSError, PrecisError) as error:
                 self.error = error
             if (before is None) != (self.error is None):
-                self._say(self.error)
+                self._say(self.reason if self.error is not None else None)
             self._tried.set()
             if is_last:
                 return

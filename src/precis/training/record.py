@@ -119,17 +119,17 @@ class RunRecord:
             log.warning(
                 "MLflow did not answer in time (%s): %s wait in %s and are sent by the next run, or by "
                 "`precis doctor --repair`",
-                self._courier.error or "it is slow",
+                self._courier.reason,
                 self._parcel.contents,
                 self.directory,
             )
 
-    def _say(self, error: Exception | None) -> None:
-        if error is None:
+    def _say(self, reason: str | None) -> None:
+        if reason is None:
             log.info("MLflow answers again: all metrics are delivered")
         else:
             log.warning(
-                "MLflow does not answer; training goes on and metrics wait in %s (%s)", self.spool, error
+                "MLflow does not answer; training goes on and metrics wait in %s (%s)", self.spool, reason
             )
 
 

@@ -64,8 +64,9 @@ def configure(root: Path | None = None) -> MlflowClient:
     uri = os.environ.get("MLFLOW_TRACKING_URI") or default_tracking_uri(root)
     mlflow.set_tracking_uri(uri)
     mlflow.set_registry_uri(os.environ.get("MLFLOW_REGISTRY_URI") or uri)
-    for chatty in ("alembic", "mlflow.store.db.utils", "mlflow.models.signature"):
+    for chatty in ("alembic", "mlflow.models.signature"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises what it logs
     if uri.startswith("sqlite:///"):
         _create_database(Path(uri.removeprefix("sqlite:///")))
     return mlflow.MlflowClient()
