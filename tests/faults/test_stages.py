@@ -49,7 +49,8 @@ def start(project, stage, **options):
     return subprocess.Popen(
         [sys.executable, "-m", f"precis.stages.{stage}", *COMMANDS[stage]],
         cwd=project.folder,
-        env=project.environment,
+        # a full disk cuts Python's own cache of compiled modules short, too, and Python does not look
+        env={**project.environment, "PYTHONDONTWRITEBYTECODE": "1"},
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
