@@ -7,7 +7,7 @@ from typing import Self
 
 from typing_extensions import override
 
-from precis.opening import located
+from precis.opening import digest_of, model_files, project_decoding
 from precis.serving.summarizer import Summarizer as _Summarizer
 
 
@@ -43,12 +43,12 @@ class Summarizer(_Summarizer):
         Raises:
             PrecisError: there is no such model, it is damaged, or a folder does not say how to decode.
         """
-        with located(os.fspath(directory)) as found:
-            loaded = super().load(
-                found.directory,
-                run_id=run_id or found.run_id,
-                model_version=model_version or found.model_version,
-                digest=digest or found.digest,
-            )
-        loaded.decoding = found.decoding
+        with model_files(os.fspath(directory)) as (folder, version):
+            if version is not None:
+                run_id = run_id or version.run_id
+                model_version = model_version or str(version.number)
+            loaded = super().load(folder, run_id=run_id, model_version=model_version)
+            loaded.digest = digest or digest_of(folder)
+            if not loaded.decoding:
+                loaded.decoding = project_decoding(folder)
         return loaded

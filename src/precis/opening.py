@@ -41,28 +41,41 @@ class Located:
 
 
 @contextmanager
-def located(model: str) -> Iterator[Located]:
-    """Find a model by what a person calls it.
+def model_files(model: str) -> Iterator[tuple[Path, Version | None]]:
+    """Find a model by what a person calls it: its folder, and its version if it comes from the registry.
 
     Args:
         model: models:/NAME@ALIAS, models:/NAME/NUMBER, runs:/ID, or a path.
 
     Raises:
-        PrecisError: there is no such model, it is damaged, or nothing says how it decodes.
+        PrecisError: there is no such model, or what the registry has is damaged.
     """
     if not model.startswith(SCHEMES):
-        directory = model_directory(model)
-        settings = read_text_settings(directory)[2]
-        decoding = settings["decoding"] or project_decoding(directory)
-        yield Located(directory, decoding, digest_of(directory), settings.get("run_id"), None)
+        yield model_directory(model), None
         return
     from precis.registry.packaging import unpacked
 
     version = find_version(model)
     with unpacked(version.uri, digest=version.digest) as directory:
-        decoding = read_text_settings(directory)[2]["decoding"]
-        digest = version.digest or digest_of(directory)
-        yield Located(directory, decoding, digest, version.run_id, str(version.number))
+        yield directory, version
+
+
+@contextmanager
+def located(model: str) -> Iterator[Located]:
+    """Find a model, and say what is known of it; see `model_files`.
+
+    Raises:
+        PrecisError: there is no such model, it is damaged, or nothing says how it decodes.
+    """
+    with model_files(model) as (directory, version):
+        settings = read_text_settings(directory)[2]
+        yield Located(
+            directory,
+            settings["decoding"] or project_decoding(directory),
+            digest_of(directory),
+            settings.get("run_id") if version is None else version.run_id,
+            None if version is None else str(version.number),
+        )
 
 
 def open_summarizer(model: str, *, threads: int = 0) -> TextSummarizer:

@@ -9,6 +9,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "serving"))
 
 from tiny_model import write_model
 
+from precis.manifest import write_manifest
+
 PRECIS = str(Path(sys.executable).with_name("precis"))
 
 
@@ -50,4 +52,6 @@ def run(start):
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory) -> str:
-    return str(write_model(tmp_path_factory.mktemp("model"), "pointer"))
+    directory = write_model(tmp_path_factory.mktemp("model"), "pointer")
+    write_manifest(directory)
+    return str(directory)

@@ -33,6 +33,9 @@ def evaluate(
     ] = DEFAULT_MODEL,
     document: Annotated[str, typer.Option(help="The column of the documents.")] = "document",
     summary: Annotated[str, typer.Option(help="The column of the summaries.")] = "summary",
+    row_id: Annotated[
+        str | None, typer.Option("--id", help="A column with ids, by which `compare` pairs documents.")
+    ] = None,
     references: Annotated[
         str | None, typer.Option(help="A column with a list of all acceptable summaries.")
     ] = None,
@@ -57,7 +60,7 @@ def evaluate(
 
     params = load_params()
     changes = read_values(settings or [])
-    columns = Columns(document, summary, references=references)
+    columns = Columns(document, summary, row_id, references)
     with tempfile.TemporaryDirectory(prefix="precis-evaluate-") as temporary, located(model) as found:
         rows = Path(temporary, ROWS_FILE)
         num_left_out = _write_rows(file, columns, rows, params)

@@ -125,8 +125,7 @@ def _output(
         if file is None and sys.stdout.isatty():
             lines = [printable(line) for line in lines]  # a summary may have copied what steers a terminal
         if console.is_terminal and shares_terminal:
-            for line in lines:
-                console.out(line, highlight=False)
+            console.out("\n".join(lines), highlight=False)
             return
         # whole lines also if this is stopped in between
         (file or sys.stdout).write("".join(f"{line}\n" for line in lines))
