@@ -63,6 +63,8 @@ def test_the_tutorial_ends_with_a_champion_that_answers(tmp_path: Path) -> None:
     assert "the version gives the same summary again" in output
     assert "exit code 3: the champion stays" in output
     assert "version 1 of precis is champion again" in output
+    # between the two, the service that was running all the time answered by the other version
+    assert '"model_version":"2"' in output
 
 
 def changed_files() -> list[str]:
