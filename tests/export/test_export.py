@@ -14,6 +14,7 @@ from tiny_model import DOCUMENTS, write_model
 
 from precis import Summarizer
 from precis.errors import PrecisError
+from precis.manifest import write_manifest
 from precis.opening import located
 
 pytest.importorskip("onnxruntime")
@@ -209,3 +210,11 @@ def test_a_damaged_export_is_not_served(tmp_path):
         OnnxSummarizer.load(tmp_path / "out")
     with pytest.raises(PrecisError, match=r"has no export\.json"):
         OnnxSummarizer.load(tmp_path / "model")
+    graph.write_bytes(b"no graph")
+    write_manifest(tmp_path / "out")  # somebody made the digests fit
+    with pytest.raises(PrecisError, match=r"cannot be run by onnxruntime"):
+        OnnxSummarizer.load(tmp_path / "out")
+    (tmp_path / "out" / "export.json").write_text('{"format": 1}')
+    write_manifest(tmp_path / "out")
+    with pytest.raises(PrecisError, match=r"lacks attends, copies, digest"):
+        OnnxSummarizer.load(tmp_path / "out")

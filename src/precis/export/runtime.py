@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 ENCODER_FILE, DECODER_FILE, EXPORT_FILE = "encoder.onnx", "decoder.onnx", "export.json"
+_ABOUT = {"memory", "state", "copies", "attends", "digest", "run_id", "model_version"}
 
 Array = NDArray[Any]
 
@@ -78,6 +79,8 @@ class OnnxSummarizer(TextSummarizer):
             raise PrecisError(
                 f"{directory / EXPORT_FILE}: expected format {FORMAT}, found {about.get('format')!r}; export again"
             )
+        if missing := sorted(_ABOUT - about.keys()):
+            raise PrecisError(f"{directory / EXPORT_FILE} lacks {', '.join(missing)}; export the model again")
         source, target, text = read_text_settings(directory)
         text["run_id"] = about["run_id"] or text.get("run_id")
         encoder, decoder = (_session(directory / name, threads) for name in (ENCODER_FILE, DECODER_FILE))
@@ -192,4 +195,7 @@ def _session(path: Path, threads: int) -> InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    return InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        return InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a kind of its own for each thing that may be wrong
+        raise PrecisError(f"{path} cannot be run by onnxruntime: {error}; export the model again") from error
