@@ -140,9 +140,8 @@ def test_a_network_that_stays_away_is_one_message_without_secrets(monkeypatch):
         raise TimeoutError("timed out")
 
     with pytest.raises(PrecisError, match="after 3 attempts: timed out") as error:
-        with_retries(
-            fails, Retries(3, 1.0), "https://user:secret@host/file?token=secret"
-        )  # pragma: allowlist secret
+        address = "https://user:secret@host/file?token=secret"  # pragma: allowlist secret
+        with_retries(fails, Retries(3, 1.0), address)
     assert "https://host/file" in str(error.value) and "secret" not in str(error.value)
 
 

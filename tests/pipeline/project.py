@@ -32,7 +32,7 @@ SMALL = {
 CANARIES = {
     "HF_TOKEN": "hf_CANARYofthehub0123456789",
     "AWS_SECRET_ACCESS_KEY": "CANARYofthestore0123456789",
-    "DATABASE_URL": "postgresql://user:CANARYofthedatabase@127.0.0.1/db",
+    "DATABASE_URL": "postgresql://user:CANARYofthedatabase@127.0.0.1/db",  # pragma: allowlist secret
     "SLACK_WEBHOOK_URL": "https://hooks.example.invalid/CANARYofthehook",
     "SOME_PASSWORD": "CANARYofthepassword",
 }

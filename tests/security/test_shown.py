@@ -45,9 +45,8 @@ def test_the_log_is_shown_as_messages_are(capsys):
     root.handlers.clear()
     try:
         log_to_stderr()
-        logging.getLogger("precis.test").warning(
-            "%s from http://u:geheim@h", HOSTILE
-        )  # pragma: allowlist secret
+        address = "http://u:geheim@h"  # pragma: allowlist secret
+        logging.getLogger("precis.test").warning("%s from %s", HOSTILE, address)
         said = capsys.readouterr().err
     finally:
         root.handlers[:] = before
