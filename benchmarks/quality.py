@@ -415,6 +415,7 @@ def block_of(benchmark: Benchmark, systems: Sequence[System], arguments: argpars
     words += ["--budget", f"{arguments.budget:g}", "--seeds", *map(str, arguments.seeds)]
     words += ["--models", *arguments.models]
     words += ["--training-rows", str(arguments.training_rows)] if arguments.training_rows else []
+    words += ["--sweep-documents", str(arguments.sweep_documents)] if arguments.sweep_documents != 500 else []
     words += ["--set", *arguments.set] if arguments.set else []
     lines = [f"### {benchmark.corpus.name}, {date.today().isoformat()}, commit {commit}", ""]
     lines += ["```", shlex.join(words), "```", ""]
