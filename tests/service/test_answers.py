@@ -1,5 +1,7 @@
 """What a client gets."""
 
+import re
+
 from tiny_model import DOCUMENTS
 
 from precis.manifest import combined_digest, digests_of
@@ -54,3 +56,16 @@ def test_every_answer_has_its_request_id_and_the_version(server, tiny):
     assert server.ask("GET", "/health", headers=given).json["request_id"] == "order-66"
     forged = {"X-Request-ID": "a b<script>"}
     assert server.ask("GET", "/health", headers=forged).json["request_id"] != "a b<script>"
+
+
+def test_the_page_about_the_addresses_asks_no_other_host_for_anything(server):
+    page = server.get("/docs")
+    assert page.status == 200 and page.headers["content-type"].startswith("text/html")
+    files = re.findall(r'(?:src|href)="([^"]+)"', page.body.decode())
+    assert files and all(name.startswith("/docs-files/") for name in files)
+    for name in files:
+        assert server.get(name).status == 200
+    described = server.get("/openapi.json").json["paths"]
+    asked = described["/summarize"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert {"document", "documents", "model", "provenance", "beam_size"} <= asked["properties"].keys()
+    assert {"/health", "/metrics"} <= described.keys()

@@ -68,6 +68,8 @@ def serve(
 
     SIGTERM and Ctrl-C finish what has begun, for at most 30 seconds; the exit code is then 143 or 130.
     """
+    # oneDNN keeps what it made for each shape of a batch, 1,024 by default: that would be memory that grows for hours
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
     from precis.service.app import LOCAL_HOSTS, create_app
     from precis.service.server import listen
     from precis.service.server import serve as run
