@@ -78,6 +78,10 @@ class Server:
         assert found is not None
         return int(found[1]) / 1024
 
+    def cpu(self) -> float:
+        """Its CPU seconds so far."""
+        return cpu_seconds(self.process.pid)
+
     def stop(self) -> int:
         """Its exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -120,6 +124,12 @@ class Connection:
         if self._streams is not None:
             self._streams[1].close()
             self._streams = None
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def bodies_of(texts: list[str]) -> list[bytes]:

@@ -21,20 +21,31 @@ import time
 from pathlib import Path
 from typing import Any
 
-from serve_model import PRECIS, Connection, Server, bodies_of, quantiles, texts_of, workload_of, write_model
+from serve_model import (
+    PRECIS,
+    Connection,
+    Server,
+    bodies_of,
+    cpu_seconds,
+    quantiles,
+    texts_of,
+    workload_of,
+    write_model,
+)
 from train_speed import WORK, opennmt_python
 
 CLIENTS = (1, 2, 8)
 HERE = Path(__file__).resolve().parent
 
 
-async def ask(port: int, bodies: list[bytes], clients: int) -> dict[str, float]:
+async def ask(server: Server, bodies: list[bytes], clients: int) -> dict[str, float]:
     """Every document once, by so many clients."""
+    before = server.cpu()
     took: list[float] = []
     waiting = list(bodies)
 
     async def client() -> None:
-        connection = Connection(port)
+        connection = Connection(server.port)
         while waiting:
             body = waiting.pop()
             asked = time.perf_counter()
@@ -45,7 +56,8 @@ async def ask(port: int, bodies: list[bytes], clients: int) -> dict[str, float]:
 
     start = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(clients)))
-    return {**quantiles(took), "rate": len(bodies) / (time.perf_counter() - start)}
+    rate = len(bodies) / (time.perf_counter() - start)
+    return {**quantiles(took), "rate": rate, "cpu": (server.cpu() - before) / len(bodies)}
 
 
 class Peer:
@@ -62,10 +74,12 @@ class Peer:
     def ask(self, size: int) -> dict[str, float]:
         """Every document once, so many at a time."""
         assert self._process.stdin is not None
+        before = cpu_seconds(self._process.pid)
         self._process.stdin.write(f"{size}\n")
         self._process.stdin.flush()
         took, documents = self._answer()
-        return {**quantiles(took), "rate": documents / sum(took)}
+        cpu = cpu_seconds(self._process.pid) - before
+        return {**quantiles(took), "rate": documents / sum(took), "cpu": cpu / documents}
 
     def stop(self) -> None:
         assert self._process.stdin is not None
@@ -80,18 +94,21 @@ class Peer:
         return json.loads(line)
 
 
-def batch_command(model: Path, texts: list[str], times: int) -> float:
-    """Documents per second of `precis summarize`, its start left out: the difference of a long and a short run."""
-    seconds = []
+def batch_command(model: Path, texts: list[str], times: int) -> dict[str, float]:
+    """`precis summarize` without its start: the difference of a long and a short run."""
+    seconds, cpu = [], []
     for number in (1, times):
         lines = "\n".join(json.dumps({"document": text}) for text in texts * number)
-        start = time.perf_counter()
+        start, used = time.perf_counter(), os.times()
         subprocess.run(
             [PRECIS, "summarize", "--jsonl", "--model", model, "--threads", "1", "-"],
             input=lines, text=True, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         seconds.append(time.perf_counter() - start)
-    return len(texts) * (times - 1) / (seconds[1] - seconds[0])
+        now = os.times()
+        cpu.append(now.children_user - used.children_user + now.children_system - used.children_system)
+    documents = len(texts) * (times - 1)
+    return {"rate": documents / (seconds[1] - seconds[0]), "cpu": (cpu[1] - cpu[0]) / documents}
 
 
 def main() -> None:
@@ -111,18 +128,19 @@ def main() -> None:
         model = write_model(workload, Path(folder) / "model")
         server = Server(model, Path(folder) / "log", "--workers", "1", "--threads", "1")
         peer = Peer(WORK / "serve.json")
-        asyncio.run(ask(server.port, bodies_of(texts[:16]), 2))
+        asyncio.run(ask(server, bodies_of(texts[:16]), 2))
         peer.ask(8)
         for _ in range(arguments.rounds):
             for clients in CLIENTS:
-                one = asyncio.run(ask(server.port, bodies_of(texts), clients))
+                one = asyncio.run(ask(server, bodies_of(texts), clients))
                 found.setdefault(f"precis serve, {clients} clients", []).append(one)
                 found.setdefault(f"OpenNMT-py, {clients} at a time", []).append(peer.ask(clients))
-            rate = batch_command(model, texts, 3)
-            found.setdefault("precis summarize", []).append({"rate": rate})
+            found.setdefault("precis summarize", []).append(batch_command(model, texts, 3))
         peer.stop()
         assert server.stop() == 143
-    print("| one thread | p50, ms | p95, ms | documents/s |\n| --- | ---: | ---: | ---: |")
+    print(
+        "| one thread | p50, ms | p95, ms | documents/s | CPU ms a document |\n| --- | ---: | ---: | ---: | ---: |"
+    )
     for name, rounds in sorted(found.items(), reverse=True):
         middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
         shown = [f"{middle[key]:.0f}" if key in middle else "" for key in ("p50", "p95")]
