@@ -33,8 +33,9 @@ from train_speed import WORK, opennmt_python
 
 HERE = Path(__file__).resolve().parent
 SIDES = (
-    "precis@64,precis+int8@64,precis+shortlist@64,precis+shortlist+int8@64,"
-    "opennmt@16,opennmt@32,opennmt@64,opennmt+sorted@32,port,port+256"
+    "precis@64,precis+int8@64,precis+shortlist@64,precis+shortlist+int8@64,precis+shortlist+int8@128,"
+    "precis+bfloat16@64,precis+shortlist+bfloat16@64,precis+shortlist+bfloat16@128,"
+    "opennmt@16,opennmt@32,opennmt@64,opennmt+sorted@32,opennmt+sorted@64,port,port+256"
 )
 FORCED_LIMIT_FLOPS = 4 * 16 * 2 * 256 * 20_000  # a document's share of the vocabulary product: beams x steps
 

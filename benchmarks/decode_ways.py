@@ -23,9 +23,9 @@ WAYS = {
     "exact": {},
     "`int8`": {"int8": True},
     "`shortlist`": {"shortlist": True},
-    "both": {"int8": True, "shortlist": True},
+    "`shortlist` + `int8`": {"shortlist": True, "int8": True},
     "`bfloat16`": {"bfloat16": True},
-    "all three": {"int8": True, "shortlist": True, "bfloat16": True},
+    "`shortlist` + `bfloat16`": {"shortlist": True, "bfloat16": True},
 }
 SHOWN = ("rouge1", "rouge2", "rougeL")
 

@@ -63,7 +63,7 @@ def precis_side(workload: Workload, flags: frozenset[str]) -> Turn:
     model = _part(precis_step(workload, "precis:general+copy"), "model").eval()
     size = workload.sizes.vocabulary
     listed = torch.arange(4 + SUMMARY_WORDS) if "shortlist" in flags else None
-    output = output_matrix(model, listed, int8="int8" in flags)
+    output = output_matrix(model, listed, int8="int8" in flags, bfloat16="bfloat16" in flags)
     if "bfloat16" in flags:
         model = in_bfloat16(model)
     special = SpecialIds(pad=PAD, unk=UNK, bos=2, eos=EOS)

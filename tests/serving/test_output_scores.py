@@ -67,16 +67,17 @@ def test_a_document_that_has_no_word_besides_the_shortlist_changes_nothing():
     assert_close(scores.everything(), torch.log_softmax((read.double() @ matrix.double().T) + bias, dim=2))
 
 
+@pytest.mark.parametrize("way", ["int8", "bfloat16"])
 @pytest.mark.parametrize("size", [33, 3 * CHUNK + 40])
-def test_eight_bits_find_the_best_words_and_score_them_in_full(size):
+def test_screening_finds_the_best_words_and_scores_them_in_full(size, way):
     matrix, bias, read = layer(size)
     expected = torch.log_softmax((read.double() @ matrix.double().T) + bias, dim=2)
-    scores = OutputScorer(OutputMatrix.of(matrix, bias, None, int8=True)).score(read, {})
+    scores = OutputScorer(OutputMatrix.of(matrix, bias, None, **{way: True})).score(read, {})
     log_probs, best = scores.best(3)
     torch.testing.assert_close(log_probs.double(), expected.gather(2, best), atol=0.03, rtol=0)
     differences = log_probs[:, :, :1] - log_probs
     exact = expected.gather(2, best)
-    assert_close(differences, exact[:, :, :1] - exact)  # the sum is the only thing that eight bits change
+    assert_close(differences, exact[:, :, :1] - exact)  # the sum is the only thing that screening changes
     assert (best[:, :, 0] == expected.argmax(2)).all()
 
 

@@ -17,18 +17,26 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from precis.decoding.choice import Candidates, Choice, best_words, take_end
 from precis.decoding.columns import Columns, NextWords, next_words, source_columns
 from precis.decoding.hypotheses import Endings, TraceStep, read_hypotheses
 from precis.decoding.hypothesis import Hypothesis
 from precis.decoding.penalties import Penalties
 from precis.decoding.repetition import NgramBlock
-from precis.decoding.step import Decoder, Memory, SpecialIds, State, select_beams, select_documents
+from precis.decoding.step import (
+    Decoder,
+    Memory,
+    SpecialIds,
+    State,
+    fill_holes,
+    keep_documents,
+    select_beams,
+    select_documents,
+)
 from precis.decoding.word_scores import WordScores, word_scores
 from precis.errors import PrecisError
 
-LEAVING_SHARE = (
-    0.125  # finished documents leave the batch when they are this share of it: leaving copies the rest
-)
+LEAVING_SHARE = 0.125  # finished documents leave the batch when they are this share of it
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,7 @@ class _Search:
     pool: Endings  # of the whole batch, (B, groups * kept of a group)
     num_ended: Tensor  # (B, groups)
     trace: list[TraceStep]
+    owns_memory: bool = False  # whether it is a copy, whose rows may be overwritten
     columns: Columns | None = None  # after the first step, which tells whether the model copies
     column_banned: Tensor | None = None  # (rows, U)
     no_candidate: Tensor | None = None  # (rows, V): words that have a column, or that nobody may write
@@ -189,7 +198,7 @@ class _Search:
             self._set_up(vocabulary_size, step.attention, copies=step.p_gen_logit is not None)
         assert self.columns is not None
         words = next_words(vocabulary, step.attention, step.p_gen_logit, self.columns)
-        end = _take_end(words, self.columns)
+        end = take_end(words, self.columns)
         if num_words < self.settings.min_length:
             end[..., 0] = -torch.inf
         candidates = self._candidates(vocabulary, words)
@@ -237,8 +246,12 @@ class _Search:
         done = self.closed.all(1)
         if int(done.sum()) < LEAVING_SHARE * len(done):
             return
-        rows = (~done).nonzero().squeeze(1)
-        self.memory = select_documents(self.memory, rows)
+        rows = fill_holes(~done)
+        if self.owns_memory:
+            self.memory = keep_documents(self.memory, rows)
+        else:  # whoever gave it may search it again
+            self.memory = select_documents(self.memory, rows)
+            self.owns_memory = True
         self.state = select_documents(self.state, rows)
         self.extended_ids = self.extended_ids[rows]
         self.banned_ids = self.banned_ids[rows]
@@ -286,7 +299,7 @@ class _Search:
         self.no_candidate.scatter_(1, self.columns.vocab_ids, True)
         self.no_candidate.scatter_(1, self._of_vocabulary(self.banned_ids, vocabulary_size), True)
 
-    def _candidates(self, vocabulary: WordScores, words: NextWords) -> _Candidates:
+    def _candidates(self, vocabulary: WordScores, words: NextWords) -> Candidates:
         """The best words without a column; what may not be written gets -inf, here and in the columns.
 
         Each beam needs its k best continuations. A word that has a column is no less probable there, and so k
@@ -309,23 +322,23 @@ class _Search:
         if repeated is not None:
             excluded |= (ids.unsqueeze(3) == repeated.unsqueeze(2)).any(3)
         log_probs = (log_probs + words.offset).masked_fill(excluded, -torch.inf)
-        return _Candidates(ids, log_probs)
+        return Candidates(ids, log_probs)
 
     def _of_vocabulary(self, ids: Tensor, vocabulary_size: int) -> Tensor:
         """Extended ids with padding in place of source OOVs."""
         return ids.masked_fill(ids >= vocabulary_size, self.special.pad)
 
     def _choose(
-        self, words: NextWords, candidates: _Candidates, num_words: int, end: Tensor, is_last: bool
-    ) -> _Choice:
+        self, words: NextWords, candidates: Candidates, num_words: int, end: Tensor, is_last: bool
+    ) -> Choice:
         """The next words of every group, one group after the other; what ends goes into the pool."""
         assert self.columns is not None
         size = self.settings.beam_size // self.settings.groups
-        choices: list[_Choice] = []
+        choices: list[Choice] = []
         for group in range(self.settings.groups):
             slots = slice(group * size, (group + 1) * size)
             chosen = torch.cat([choice.ids for choice in choices], dim=1) if choices else None
-            choice, ranked = _best_words(
+            choice, ranked = best_words(
                 words,
                 candidates,
                 slots,
@@ -340,7 +353,7 @@ class _Search:
             choices.append(choice)
         if len(choices) == 1:
             return choices[0]
-        return _Choice(
+        return Choice(
             *(torch.cat(parts, dim=1) for parts in zip(*(choice.parts for choice in choices), strict=True))
         )
 
@@ -401,83 +414,3 @@ class _Search:
             reached = scores[:, :, needed]
             self.closed |= reached >= attainable
         self.closed |= attainable == -torch.inf
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """The best words of each beam that have no column, best first, (rows, K, N)."""
-
-    ids: Tensor
-    log_probs: Tensor
-
-    def expand(self, beams: int) -> _Candidates:
-        return _Candidates(self.ids.expand(-1, beams, -1), self.log_probs.expand(-1, beams, -1))
-
-
-@dataclass(frozen=True)
-class _Choice:
-    """The words that the open hypotheses of one or all groups go on with, (rows, beams)."""
-
-    ids: Tensor
-    parents: Tensor  # numbers of beams among all K
-    total: Tensor  # log-probability of the hypothesis, the word included
-    log_probs: Tensor  # of the word
-    generated: Tensor
-    copied: Tensor
-
-    @property
-    def parts(self) -> tuple[Tensor, ...]:
-        return self.ids, self.parents, self.total, self.log_probs, self.generated, self.copied
-
-
-def _take_end(words: NextWords, columns: Columns) -> Tensor:
-    """Log-probability, generated and copied mass of the end, (rows, K, 3); the end is no word from here on."""
-    at_end = columns.end[:, None, None].expand(-1, words.total.shape[1], 1)
-    end = torch.cat([part.gather(2, at_end) for part in (words.total, words.generated, words.copied)], dim=2)
-    words.total.scatter_(2, at_end, -torch.inf)
-    return end
-
-
-def _best_words(
-    words: NextWords,
-    candidates: _Candidates,
-    slots: slice,
-    log_probs: Tensor,
-    columns: Columns,
-    chosen: Tensor | None,
-    diversity: float,
-) -> tuple[_Choice, Tensor]:
-    """The best continuations of a group's beams, and what they are ranked by.
-
-    Args:
-        words: the next words of all beams that have a column.
-        candidates: the best of the others.
-        slots: the group's beams.
-        log_probs: their log-probabilities, (rows, k).
-        columns: what the columns of `words` stand for.
-        chosen: extended ids that earlier groups chose in this step, (rows, beams before), or None.
-        diversity: what a word costs for each time that it is among them.
-    """
-    size = log_probs.shape[1]
-    ids = torch.cat([candidates.ids[:, slots], columns.ids.unsqueeze(1).expand(-1, size, -1)], dim=2)
-    word_log_probs = torch.cat([candidates.log_probs[:, slots], words.total[:, slots]], dim=2)
-    ranks = word_log_probs
-    if chosen is not None and diversity:
-        ranks = word_log_probs - diversity * (ids.unsqueeze(3) == chosen[:, None, None, :]).sum(3)
-    ranked, places = (ranks + log_probs.unsqueeze(2)).flatten(1).topk(size, dim=1)
-    parents = places // ids.shape[2]
-
-    def chosen_of(values: Tensor) -> Tensor:
-        return values.flatten(1).gather(1, places)
-
-    of_words = chosen_of(word_log_probs)
-    nothing = torch.full_like(candidates.log_probs[:, slots], -torch.inf)
-    choice = _Choice(
-        ids=chosen_of(ids),
-        parents=parents + slots.start,
-        total=log_probs.gather(1, parents) + of_words,
-        log_probs=of_words,
-        generated=chosen_of(torch.cat([candidates.log_probs[:, slots], words.generated[:, slots]], dim=2)),
-        copied=chosen_of(torch.cat([nothing, words.copied[:, slots]], dim=2)),
-    )
-    return choice, ranked

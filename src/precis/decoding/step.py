@@ -65,6 +65,30 @@ def select_documents(tensors: dict[str, Tensor], rows: Tensor) -> dict[str, Tens
     return {name: selected[id(tensor)] for name, tensor in tensors.items()}
 
 
+def fill_holes(stays: Tensor) -> Tensor:
+    """The rows that stay, (N,), in an order that moves few of them: the last ones take the places of those that go.
+
+    Args:
+        stays: of each row, (rows,).
+    """
+    number = int(stays.sum())
+    rows = torch.arange(number, device=stays.device)
+    rows[~stays[:number]] = number + stays[number:].nonzero().squeeze(1)
+    return rows
+
+
+def keep_documents(tensors: dict[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    """What `select_documents` gives for rows of `fill_holes`, but in the tensors given: they are overwritten."""
+    holes = (rows != torch.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
+    moved = rows[holes]
+    kept: dict[int, Tensor] = {}
+    for tensor in tensors.values():
+        if id(tensor) not in kept:
+            tensor.index_copy_(0, holes, tensor.index_select(0, moved))
+            kept[id(tensor)] = tensor[: len(rows)]
+    return {name: kept[id(tensor)] for name, tensor in tensors.items()}
+
+
 def select_beams(state: State, parents: Tensor) -> State:
     """The state of hypotheses that continue those of `parents`, (B, K): numbers of beams of the state."""
     num_documents, beams = parents.shape

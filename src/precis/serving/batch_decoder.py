@@ -71,27 +71,29 @@ class BatchDecoder:
 def in_bfloat16(model: SummarizationModel) -> SummarizationModel:
     """A copy of a model that reads and steps in bfloat16.
 
-    Processors with AMX multiply in it several times as fast. The output layer stays in full precision, as do the
-    softmax of the attention and all that a search adds up.
+    Processors with AMX multiply in it several times as fast. The softmax of the attention and all that a search adds
+    up stay in full precision; for the output layer see `output_matrix`.
     """
     return copy.deepcopy(model).bfloat16()
 
 
 def output_matrix(
-    model: SummarizationModel, listed: Tensor | None = None, *, int8: bool = False
+    model: SummarizationModel, listed: Tensor | None = None, *, int8: bool = False, bfloat16: bool = False
 ) -> OutputMatrix | None:
     """The output layer of a model for `BatchDecoder`; None for a model that generates no words.
 
     Args:
-        model: whose layer it is. Without a shortlist and eight bits it stays the model's own; else it is a copy.
+        model: whose layer it is, in full precision. With nothing of what follows it stays the model's own, else it
+            is a copy.
         listed: the words of the shortlist, rising; None: all words.
         int8: whether to screen in eight bits.
+        bfloat16: whether to screen in bfloat16, if not in eight bits.
     """
     owner = _output_owner(model)
     if owner is None:
         return None
     matrix, bias = owner.output.matrix(owner.embeddings.target).detach(), owner.output.bias.detach()
-    return OutputMatrix.of(matrix, bias, listed, int8=int8)
+    return OutputMatrix.of(matrix, bias, listed, int8=int8, bfloat16=bfloat16)
 
 
 def _full(values: Tensor) -> Tensor:

@@ -8,22 +8,22 @@ sum so far (as in Milakov and Gimelshein, 2018). The best words are then found i
 
 Two things make it cheaper still. The matrix may have the rows of some words only, the shortlist; to them come, for
 each document, the words that it has besides, so that a summary never depends on the other documents of a batch. And
-it may be screened in eight bits: those find the words worth a look and nearly the sum, and the best words of each
-row are computed in full.
+it may be screened in eight bits or in bfloat16: those find the words worth a look and nearly the sum, and the best
+words of each row are computed in full.
 """
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 CHUNK = 1024  # words; the scores of a few hundred rows stay in the cache
-STRIDE = 32  # a block is every 32nd word of a chunk: maxima are then taken of whole vector registers
-RESCORED = 10  # words of each row that are computed in full after eight bits found them the best
+STRIDE = 64  # a block is every 64th word of a chunk: maxima are then taken of whole vector registers
+RESCORED = 8  # words of each row that are computed in full after screening found them the best
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class OutputMatrix:
         listed: the words of the shortlist, rising, (L,); None: all words.
         places: the place of each word in the shortlist, -1 for words that are not in it, (V,); None: all words.
         listed_matrix, listed_bias: of the words of the shortlist.
-        eight_bits: the same in eight bits, a chunk of words at a time, as oneDNN or FBGEMM wants it; None: in full.
+        eight_bits: the same in eight bits, a chunk of words at a time, as oneDNN or FBGEMM wants it; None: not used.
+        half: its matrix and bias in bfloat16; None: not used.
     """
 
     matrix: Tensor
@@ -46,9 +47,18 @@ class OutputMatrix:
     listed_matrix: Tensor
     listed_bias: Tensor
     eight_bits: tuple[Any, ...] | None
+    half: tuple[Tensor, Tensor] | None
 
     @classmethod
-    def of(cls, matrix: Tensor, bias: Tensor, listed: Tensor | None, *, int8: bool) -> OutputMatrix:
+    def of(
+        cls,
+        matrix: Tensor,
+        bias: Tensor,
+        listed: Tensor | None,
+        *,
+        int8: bool = False,
+        bfloat16: bool = False,
+    ) -> OutputMatrix:
         """Prepare an output layer.
 
         Args:
@@ -56,6 +66,7 @@ class OutputMatrix:
             bias: (V,).
             listed: the words of the shortlist, rising; None: all words.
             int8: whether to screen in eight bits.
+            bfloat16: whether to screen in bfloat16; eight bits come first.
         """
         places = None
         listed_matrix, listed_bias = matrix, bias
@@ -64,7 +75,13 @@ class OutputMatrix:
             places[listed] = torch.arange(len(listed), device=bias.device)
             listed_matrix, listed_bias = matrix[listed], bias[listed]
         eight_bits = _pack(listed_matrix, listed_bias) if int8 else None
-        return cls(matrix, bias, listed, places, listed_matrix, listed_bias, eight_bits)
+        half = (listed_matrix.bfloat16(), listed_bias.bfloat16()) if bfloat16 and not int8 else None
+        return cls(matrix, bias, listed, places, listed_matrix, listed_bias, eight_bits, half)
+
+    @property
+    def is_screened(self) -> bool:
+        """Whether scores are approximate until the best are computed in full."""
+        return self.eight_bits is not None or self.half is not None
 
     def words_besides(self, extended_ids: Tensor) -> dict[str, Tensor]:
         """The documents' words that have a row of the matrix and are not in the shortlist, with their rows.
@@ -114,6 +131,36 @@ def _pack(matrix: Tensor, bias: Tensor) -> tuple[Any, ...]:
     return tuple(chunks)
 
 
+@dataclass(frozen=True)
+class _Places:
+    """Where the scores of some words of each document are, all (B, U).
+
+    Attributes:
+        ids: the words.
+        listed: their places in the shortlist; any place for those that are not in it.
+        is_listed: whether they are in it; None: all are.
+        besides: their places among the words besides it; any place for others; None: no document has such words.
+        is_besides: whether they are among those.
+    """
+
+    ids: Tensor
+    listed: Tensor
+    is_listed: Tensor | None = None
+    besides: Tensor | None = None
+    is_besides: Tensor | None = None
+
+    @classmethod
+    def of(cls, output: OutputMatrix, ids: Tensor, besides_words: Tensor | None) -> _Places:
+        if output.places is None:
+            return cls(ids, ids)
+        listed = output.places[ids]
+        found = cls(ids, listed.clamp(min=0), listed >= 0)
+        if besides_words is None or not besides_words.shape[1]:
+            return found
+        column = torch.searchsorted(besides_words, ids.contiguous()).clamp(max=besides_words.shape[1] - 1)
+        return replace(found, besides=column, is_besides=besides_words.gather(1, column) == ids)
+
+
 class OutputScorer:
     """The output layer of a search, with buffers that every step uses again: for one thread."""
 
@@ -121,6 +168,13 @@ class OutputScorer:
         self.output = output
         self.padded_size = -(-len(output.listed_bias) // STRIDE) * STRIDE
         self._buffers: dict[str, Tensor] = {}
+        self._places: _Places | None = None
+
+    def places(self, ids: Tensor, besides_words: Tensor | None) -> _Places:
+        """Where the scores of words (B, U) are; a search asks for the same ones at every step until documents leave."""
+        if self._places is None or self._places.ids is not ids:
+            self._places = _Places.of(self.output, ids, besides_words)
+        return self._places
 
     def score(self, read: Tensor, memory: dict[str, Tensor]) -> OutputScores:
         """Log P_vocab for a readout (B, K, R); overwritten by the next call.
@@ -149,20 +203,26 @@ class OutputScorer:
             exponentials = chunk.sub_(raised).exp_()
             total = total * (largest - raised).exp() + exponentials.sum(1, keepdim=True)
             largest = raised
-        return OutputScores(
-            self.output, read, memory.get("besides_words"), besides, logits, maxima, largest, total
-        )
+        return OutputScores(self, read, memory.get("besides_words"), besides, logits, maxima, largest, total)
 
     def _multiply(self, flat: Tensor, number: int, start: int) -> Tensor:
-        """The logits of a chunk, -inf where it is padded, (N, words); overwritten by the next call."""
-        matrix, bias = self.output.listed_matrix, self.output.listed_bias
-        end = min(start + CHUNK, len(bias))
+        """The logits of a chunk, -inf where it is padded, (N, words); overwritten by the next call.
+
+        They lie close together: to walk through a part of every row of the whole costs a tenth of a step.
+        """
+        output = self.output
+        end = min(start + CHUNK, len(output.listed_bias))
         num_padded = min(start + CHUNK, self.padded_size) - end
-        if self.output.eight_bits is not None:
-            chunk: Tensor = torch.ops.quantized.linear_dynamic(flat, self.output.eight_bits[number], True)
+        if output.eight_bits is not None:
+            chunk: Tensor = torch.ops.quantized.linear_dynamic(flat, output.eight_bits[number], True)
             return torch.nn.functional.pad(chunk, (0, num_padded), value=-torch.inf) if num_padded else chunk
         buffer = self._buffer(f"chunk of {end - start}", flat, end - start + num_padded)
-        torch.addmm(bias[start:end], flat, matrix[start:end].t(), out=buffer[:, : end - start])
+        into = buffer[:, : end - start]
+        if output.half is not None:
+            matrix, bias = output.half
+            into.copy_(torch.addmm(bias[start:end], flat.bfloat16(), matrix[start:end].t()))
+        else:
+            torch.addmm(output.listed_bias[start:end], flat, output.listed_matrix[start:end].t(), out=into)
         buffer[:, end - start :] = -torch.inf
         return buffer
 
@@ -177,7 +237,7 @@ class OutputScores:
     """What `OutputScorer` found in one step: a `WordScores`, until the next.
 
     Args:
-        output: whose words these are.
+        scorer: whose words these are.
         read: what was scored, (B, K, R).
         besides_words: words of the documents that are not in the shortlist, rising, (B, X), or None.
         besides: their logits, (B*K, X); None if there are none.
@@ -189,7 +249,7 @@ class OutputScores:
 
     def __init__(
         self,
-        output: OutputMatrix,
+        scorer: OutputScorer,
         read: Tensor,
         besides_words: Tensor | None,
         besides: Tensor | None,
@@ -198,11 +258,12 @@ class OutputScores:
         largest: Tensor,
         total: Tensor,
     ) -> None:
-        self._output, self._shape = output, read.shape[:2]
+        output = scorer.output
+        self._scorer, self._output, self._shape = scorer, output, read.shape[:2]
         self._besides_words, self._besides = besides_words, besides
         self._logits, self._maxima = logits, maxima
         self._in_full: tuple[Tensor, Tensor] | None = None  # the best words, once they are computed in full
-        if output.eight_bits is not None:
+        if output.is_screened:
             total = total + self._compute_best_in_full(read.flatten(0, 1), largest)
             # what was taken away may leave less than nothing, in the last digits
             total = total.clamp(min=torch.finfo(total.dtype).tiny)
@@ -215,19 +276,13 @@ class OutputScores:
 
     def of(self, ids: Tensor) -> Tensor:
         """Log P_vocab of some words of each document; -inf for those that neither the shortlist nor it has."""
-        logits = self._logits.view(*self._shape, -1)
-        if self._output.places is None:
-            found = logits.gather(2, self._of_beams(ids))
-        else:
-            places = self._output.places[ids]
-            found = logits.gather(2, self._of_beams(places.clamp(min=0)))
-            found.masked_fill_((places < 0).unsqueeze(1), -torch.inf)
-            if self._besides is not None and self._besides_words is not None:
-                words = self._besides_words
-                column = torch.searchsorted(words, ids.contiguous()).clamp(max=words.shape[1] - 1)
-                is_besides = words.gather(1, column) == ids
-                besides = self._besides.view(*self._shape, -1).gather(2, self._of_beams(column))
-                found = torch.where(is_besides.unsqueeze(1), besides, found)
+        places = self._scorer.places(ids, self._besides_words)
+        found = self._logits.view(*self._shape, -1).gather(2, self._of_beams(places.listed))
+        if places.is_listed is not None:
+            found.masked_fill_(~places.is_listed.unsqueeze(1), -torch.inf)
+        if self._besides is not None and places.besides is not None and places.is_besides is not None:
+            besides = self._besides.view(*self._shape, -1).gather(2, self._of_beams(places.besides))
+            found = torch.where(places.is_besides.unsqueeze(1), besides, found)
         return found - self._log_norm.view(*self._shape, 1)
 
     def best(self, count: int) -> tuple[Tensor, Tensor]:
@@ -260,10 +315,12 @@ class OutputScores:
         return of_documents.unsqueeze(1).expand(-1, self._shape[1], -1)
 
     def _compute_best_in_full(self, flat: Tensor, largest: Tensor) -> Tensor:
-        """Replace the scores that eight bits gave to the best words; what it adds to the total."""
+        """Replace the scores that screening gave to the best words; what it adds to the total."""
         approximate, best = self._top_places(RESCORED)
-        rows = self._output.listed_matrix[best]
-        in_full = torch.bmm(rows, flat.unsqueeze(2)).squeeze(2) + self._output.listed_bias[best]
+        rows = torch.nn.functional.embedding(best, self._output.listed_matrix)
+        in_full = (
+            torch.bmm(flat.unsqueeze(1), rows.transpose(1, 2)).squeeze(1) + self._output.listed_bias[best]
+        )
         self._logits.scatter_(1, best, in_full)
         self._in_full = in_full, best
         return ((in_full - largest).exp() - (approximate - largest).exp()).sum(1, keepdim=True)

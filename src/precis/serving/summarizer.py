@@ -63,7 +63,7 @@ class Summarizer(TextSummarizer):
     ) -> None:
         super().__init__(source_vocabulary, target_vocabulary, **text)
         self.model = model
-        self._prepared: dict[tuple[bool, bool], OutputMatrix | None] = {}
+        self._prepared: dict[tuple[bool, bool, bool], OutputMatrix | None] = {}
         self._bfloat16: SummarizationModel | None = None
 
     @classmethod
@@ -166,8 +166,9 @@ class Summarizer(TextSummarizer):
             banned = _padded([self._ids(how["banned_words"], document) for document in batch])
         settings = self._beam_settings(how)
         with torch.inference_mode():
-            output = self._output(shortlist=bool(how.get("shortlist")), int8=bool(how.get("int8")))
-            decoder = BatchDecoder(self._in_bfloat16() if how.get("bfloat16") else self.model, output)
+            shortlist, int8, bfloat16 = (bool(how.get(way)) for way in ("shortlist", "int8", "bfloat16"))
+            output = self._output(shortlist=shortlist, int8=int8, bfloat16=bfloat16)
+            decoder = BatchDecoder(self._in_bfloat16() if bfloat16 else self.model, output)
             memory = decoder.encode(source)
             if how.get("samples"):
                 drawn = _sampling_settings(how)
@@ -178,11 +179,11 @@ class Summarizer(TextSummarizer):
                 found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
         return found, decoder.num_steps
 
-    def _output(self, *, shortlist: bool, int8: bool) -> OutputMatrix | None:
+    def _output(self, *, shortlist: bool, int8: bool, bfloat16: bool) -> OutputMatrix | None:
         """The output layer; copies of its matrix are made when they are first asked for."""
-        if not (shortlist or int8):
+        if not (shortlist or int8 or bfloat16):
             return output_matrix(self.model)
-        key = shortlist, int8
+        key = shortlist, int8, bfloat16
         if key not in self._prepared:
             vocabulary = self.target_vocabulary
             listed = torch.tensor(
@@ -192,7 +193,9 @@ class Summarizer(TextSummarizer):
                     if id_ < len(SPECIAL_TOKENS) or vocabulary.summary_count(id_) > 0
                 ]
             )
-            self._prepared[key] = output_matrix(self.model, listed if shortlist else None, int8=int8)
+            self._prepared[key] = output_matrix(
+                self.model, listed if shortlist else None, int8=int8, bfloat16=bfloat16
+            )
         return self._prepared[key]
 
     def _in_bfloat16(self) -> SummarizationModel:
