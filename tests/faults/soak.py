@@ -100,11 +100,13 @@ class Soak:
     def _kill_in(self, stage: str) -> bool:
         process = self._start()
         end = time.monotonic() + LONGEST
-        while (found := self._stage(process)) is None or found[0] != stage:
+        # a later one if this was done before it could be killed
+        while (found := self._stage(process)) is None or STAGES.index(found[0]) < STAGES.index(stage):
             if process.poll() is not None:
                 return self._over(process)
             assert time.monotonic() < end, self._last_words()
             time.sleep(0.02)
+        stage = found[0]
         time.sleep(self.random.uniform(0.0, 1.1) * self.seconds[stage])
         if process.poll() is not None:
             return self._over(process)
