@@ -54,19 +54,22 @@ def test_1_a_training_that_got_sigterm_does_not_end_as_if_it_were_done(tmp_path)
     stock.terminate()
     assert stock.wait(60) == 0, "Lightning alone: exit code 0"
 
-    ours = subprocess.Popen(
-        [
-            sys.executable,
-            small_training.__file__,
-            str(tmp_path),
-            '{"max_epochs": 100000, "patience": 100000}',
-        ],
-        env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path / 'mlflow.db'}"},
-        stderr=subprocess.DEVNULL,
-    )
-    wait_for(lambda: list((tmp_path / "work").glob("*.ckpt")), ours)
-    ours.terminate()
-    assert ours.wait(60) == 143
+    for number, exit_code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        folder = tmp_path / str(exit_code)
+        folder.mkdir()
+        ours = subprocess.Popen(
+            [
+                sys.executable,
+                small_training.__file__,
+                str(folder),
+                '{"max_epochs": 100000, "patience": 100000}',
+            ],
+            env={**os.environ, "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'mlflow.db'}"},
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(lambda folder=folder: list((folder / "work").glob("*.ckpt")), ours)
+        ours.send_signal(number)
+        assert ours.wait(60) == exit_code
 
 
 def wait_for(condition, process):

@@ -18,8 +18,8 @@ def project(tmp_path_factory) -> Project:
     return project
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_training_that_is_stopped_is_still_to_do(project, number, exit_code):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_training_that_is_stopped_is_still_to_do(project, number):
     process = project.start("dvc", "repro", "train@pointer")
     deadline = time.monotonic() + 120
     while not list(project.folder.glob(".work/train/pointer/**/*.ckpt")):
@@ -29,8 +29,6 @@ def test_a_training_that_is_stopped_is_still_to_do(project, number, exit_code):
     os.killpg(process.pid, number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode != 0, output
-    if number == signal.SIGINT:  # on SIGTERM DVC ends before its stage
-        assert f"exited with {exit_code}" in output
     assert not (project.folder / "models" / "pointer").exists()
     status = project.run("dvc", "status", "train@pointer").stdout
     assert "models/pointer" in status
