@@ -135,6 +135,7 @@ def main() -> None:
                 one = asyncio.run(ask(server, bodies_of(texts), clients))
                 found.setdefault(f"precis serve, {clients} clients", []).append(one)
                 found.setdefault(f"OpenNMT-py, {clients} at a time", []).append(peer.ask(clients))
+                print({name: rounds[-1] for name, rounds in found.items()}, file=sys.stderr, flush=True)
             found.setdefault("precis summarize", []).append(batch_command(model, texts, 3))
         peer.stop()
         assert server.stop() == 143
@@ -145,7 +146,8 @@ def main() -> None:
         middle = {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
         shown = [f"{middle[key]:.0f}" if key in middle else "" for key in ("p50", "p95")]
         rates = sorted(one["rate"] for one in rounds)
-        print(f"| {name} | {shown[0]} | {shown[1]} | {middle['rate']:.1f} ({rates[0]:.1f}-{rates[-1]:.1f}) |")
+        rate = f"{middle['rate']:.1f} ({rates[0]:.1f}-{rates[-1]:.1f})"
+        print(f"| {name} | {shown[0]} | {shown[1]} | {rate} | {1000 * middle['cpu']:.1f} |")
     sys.stdout.flush()
 
 
