@@ -245,7 +245,29 @@ def repair(root: Path = ROOT) -> list[str]:
     if rwlock.exists() and _stays(lambda: not _is_json(rwlock)):
         rwlock.unlink()
         done.append(".dvc/tmp/rwlock was cut short by a kill: removed it")
+    elif rwlock.exists() and _is_stale(rwlock):
+        rwlock.unlink()
+        done.append(".dvc/tmp/rwlock named only processes that are gone: removed it")
     return done
+
+
+def _is_stale(rwlock: Path) -> bool:
+    """Whether it names processes, and none of them is a DVC at work.
+
+    DVC itself takes a number for alive that another process has since, after a restart of the machine for one, or
+    whose process is dead and not reaped yet.
+    """
+    found = {int(number) for number in re.findall(r'"pid": (\d+)', rwlock.read_text(encoding="utf-8"))}
+    return sys.platform == "linux" and bool(found) and not any(map(_is_dvc_at_work, found))
+
+
+def _is_dvc_at_work(number: int) -> bool:
+    folder = Path("/proc", str(number))
+    try:
+        state = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        return state != "Z" and b"dvc" in (folder / "cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _stays(broken: Callable[[], bool]) -> bool:

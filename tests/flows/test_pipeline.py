@@ -132,6 +132,24 @@ def test_a_torn_rwlock_is_removed(repository):
     assert "rwlock was cut short" in done.stderr
 
 
+def test_a_lock_of_a_process_whose_number_another_has_now_is_removed(repository):
+    """As after a restart of the machine; DVC alone would be busy until a person removes it."""
+    other = subprocess.Popen(["sleep", "60"])
+    holder = {"pid": other.pid, "cmd": "dvc repro"}
+    (repository / ".dvc" / "tmp").mkdir(exist_ok=True)
+    lock = {"write": {str(repository / "raw.txt"): holder}, "read": {}}
+    (repository / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(lock))
+    alone = subprocess.run(
+        [sys.executable, "-m", "dvc", "repro"], cwd=repository, capture_output=True, text=True
+    )
+    assert alone.returncode != 0 and "is busy" in alone.stderr
+    done = repro(repository)
+    other.kill()
+    other.wait()
+    assert done.returncode == 0, done.stderr
+    assert "named only processes that are gone" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "exit_code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
 )
