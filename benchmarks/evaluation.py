@@ -45,7 +45,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--documents", type=int, nargs="+", default=[1_000, 10_000])
-    parser.add_argument("--processes", type=int, default=1, help="that decode and score; 0: one for each core")
+    parser.add_argument(
+        "--processes", type=int, default=1, help="that decode and score; 0: one for each core"
+    )
     parser.add_argument("--worker", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -54,7 +56,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         write_model(root / "model")
-        print("| documents | peak memory, MB | of it evaluating, MB | largest other, MB | CPU seconds | written, MB |")
+        print(
+            "| documents | peak memory, MB | of it evaluating, MB | largest other, MB | CPU seconds | written, MB |"
+        )
         print("| ---: | ---: | ---: | ---: | ---: | ---: |")
         for number in arguments.documents:
             write_documents(root / f"{number}.parquet", number)
@@ -112,7 +116,8 @@ def work(model: Path, test: Path, output: Path, *, processes: int) -> None:
     start = time.process_time()
     evaluate(model, test, output, decoding=DECODING, settings=settings)
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    others = resource.getrusage(resource.RUSAGE_CHILDREN)  # they have ended: the largest of them, and all their time
+    # the others have ended: the largest of them, and the time of all
+    others = resource.getrusage(resource.RUSAGE_CHILDREN)
     seconds = time.process_time() - start + others.ru_utime + others.ru_stime
     found = {"before": before, "peak": usage.ru_maxrss / 1024, "largest": others.ru_maxrss / 1024}
     print(json.dumps({**found, "seconds": seconds}))
