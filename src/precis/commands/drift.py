@@ -21,7 +21,10 @@ def drift(
     model: Annotated[
         Path, typer.Option(help="A model's folder, or the vocabulary's: where profile.json is.")
     ] = Path("data/vocabulary"),
-    column: Annotated[str, typer.Option(help="The column of the documents.")] = "document",
+    column: Annotated[
+        str | None,
+        typer.Option(help="The column of the documents; by default what params.yaml: corpus.columns names."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     fail: Annotated[bool, typer.Option(help="Exit with 2 when there is something to do.")] = False,
 ) -> None:
@@ -32,6 +35,7 @@ def drift(
     from precis.text.vocabulary import Vocabulary
 
     profile = Profile.load(model / "profile.json")
+    column = column or _column_of_the_corpus()
     shared = model / "shared.txt"
     vocabulary = Vocabulary.load(shared if shared.is_file() else model / "source.txt")
     limits = Limits(row_bytes=4_000_000, decompressed_bytes=20_000_000_000, decompression_ratio=200)
@@ -61,3 +65,10 @@ def drift(
             print(f"\nNew words that recur: {', '.join(found.new_words)}")
     if fail and found.verdict != "nothing":
         raise typer.Exit(2)
+
+
+def _column_of_the_corpus() -> str:
+    """New documents are likely to come as those of the corpus did."""
+    from precis.params import PARAMS_FILE, load_params
+
+    return load_params().corpus.columns.document if PARAMS_FILE.is_file() else "document"

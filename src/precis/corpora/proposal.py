@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 _NAMES = {
     "document": r"document|text|body|article|content|dialogue|dialog|description|message|email_body|source|input|story",
     "summary": r"summary|headline|title|subject|subject_line|highlights|target|output|abstract|tldr|short|label",
-    "id": r"id|uuid|guid|key|\w*_id|number|no",
+    "id": r"id|uuid|guid|key|\w*_id|number|no|\w*_no|\w*_number",
     "references": r"references|summaries|annotations",
     "group": r"group|thread|thread_id|conversation|conversation_id|file|url|customer|customer_id|account",
-    "time": r"time|timestamp|date|datetime|created|created_at|published|published_at|sent|sent_at",
+    "time": r"time|timestamp|date|datetime|created|published|sent|opened|\w+_at",
 }
 _READ_SHARE = 0.95  # of what summaries take from documents, so much is to be within the words that are read
 _MOST_LEAKAGE = 0.5  # of a held-out split; beyond it the splits themselves are wrong

@@ -236,7 +236,7 @@ def degeneration_hints(metrics: dict[str, float]) -> list[str]:
     if metrics["num_documents"] >= 20 and metrics["most_common_summary"] > 0.2:
         hints.append(
             f"the same summary was written for {metrics['most_common_summary']:.0%} of the documents: the model "
-            "has not learned to read its source; train longer, lower train.learning_rate, or use attention"
+            "has not learned to read its source; train longer, lower train.learning_rate, or use the pointer"
         )
     if metrics["empty_summaries"] > 0.05:
         hints.append(

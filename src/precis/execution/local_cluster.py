@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from precis.execution.ray_engine import import_ray
 
@@ -35,7 +36,7 @@ def local_cluster(nodes: int, *, cpus: int, object_store_bytes: int) -> Iterator
     from ray.cluster_utils import Cluster
 
     logging.getLogger("ray").setLevel(logging.ERROR)
-    cluster = Cluster()
+    cluster: Any = Cluster()  # untyped in part
     try:
         for number in range(nodes):
             cluster.add_node(
@@ -46,4 +47,4 @@ def local_cluster(nodes: int, *, cpus: int, object_store_bytes: int) -> Iterator
             )
         yield str(cluster.address)
     finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster.shutdown()
