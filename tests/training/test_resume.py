@@ -192,7 +192,7 @@ def test_a_training_killed_in_its_coverage_phase_goes_on_there(tmp_path):
     errors = finish(disturbed, COVERAGE)
     assert "pointer with coverage: going on from update" in errors
     assert "pointer: going on" not in errors, "the first phase was done"
-    for phase in ("plain", COVERAGE):
+    for phase in ("plain", "coverage"):
         for name in ("best/model.safetensors", "best/model.json"):
             path = Path("work") / phase / name
             assert (disturbed / path).read_bytes() == (tmp_path / "undisturbed" / path).read_bytes()
