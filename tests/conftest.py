@@ -11,9 +11,22 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module", autouse=True)
+def no_store_left_behind():
+    """MLflow writes the address of its store into the environment: the next module's processes must not find it."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI"):
+            patch.setenv(name, "")  # so that the patch knows of it, and undoes what tests do to it
+            patch.delenv(name)
+        yield
+
+
+@pytest.fixture(scope="module")
 def browser():
-    """The Chromium of this machine; without one the tests that need it are skipped, and say so."""
+    """The Chromium of this machine; without one the tests that need it are skipped, and say so.
+
+    For a module, not for all: while Playwright runs, Prefect takes its loop of events for one of its own.
+    """
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import hostile
@@ -87,4 +89,30 @@ def test_a_hub_out_of_reach_fails_fast_and_says_what_else_works(tmp_path):
     assert "nobody/nothing at revision abc is neither in reach nor in the cache" in result.stderr
     assert "corpus.source: files" in result.stderr and str(tmp_path / "cache") in result.stderr
     assert "Traceback" not in result.stderr
+    assert not (tmp_path / "data/raw").exists()
+
+
+@pytest.mark.faults
+def test_a_hub_that_answers_with_errors_may_be_asked_again_later(tmp_path):
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(503)
+
+        do_HEAD = do_POST = do_GET  # noqa: N815 - the names that http.server asks for
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Busy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = run_download(
+            tmp_path,
+            {"name": "someone/mails"},
+            {},
+            HF_HUB_OFFLINE="0",
+            HF_ENDPOINT=f"http://127.0.0.1:{server.server_port}",
+        )
+        server.shutdown()
+    assert done.returncode == 75, done.stderr
+    assert "someone/mails" in done.stderr and "Traceback" not in done.stderr
     assert not (tmp_path / "data/raw").exists()

@@ -18,9 +18,8 @@ from pathlib import Path
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent))
+from fuzzed_pipeline import FORMATS, outcome, write
 from rows import Rows
-
-from pipeline import FORMATS, outcome, write
 
 
 def main() -> int:

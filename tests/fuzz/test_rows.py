@@ -4,9 +4,9 @@ import random
 from pathlib import Path
 
 import pytest
+from fuzzed_pipeline import FORMATS, check_tokens, outcome, write
 from rows import PIECES, Rows
 
-from pipeline import FORMATS, check_tokens, outcome, write
 from precis.text.tokenizer import Tokenizer
 
 CASES = sorted((Path(__file__).parent / "cases").iterdir())

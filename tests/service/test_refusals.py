@@ -195,7 +195,7 @@ def test_with_a_token_only_those_who_have_it_get_answers(tiny):
         (["--host", "0.0.0.0"], {}, "can be reached from other machines"),
         ([], {"PRECIS_SERVE_TOKEN": "short"}, "at least 16 ASCII characters"),
         (["--host", "192.0.2.1", "--no-token"], {}, "cannot listen on 192.0.2.1"),
-        (["--model", "nowhere"], {}, "nowhere is no folder of a trained model"),
+        (["--model", "nowhere"], {}, "nowhere not found: expected models:/NAME@ALIAS"),
         (["--watch", "0", "--wait"], {}, "--wait waits for what --watch finds"),
     ],
 )

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from precis.errors import PrecisError
-from precis.execution.local import LocalEngine
 
 if TYPE_CHECKING:
     from precis.corpora.firewall import Findings
@@ -91,6 +90,7 @@ def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> Findings
     from precis.corpora.checks import CHECKS
     from precis.corpora.files import FilesReader, Retries
     from precis.corpora.splits import Shares
+    from precis.execution.local import LocalEngine
     from precis.stages.download import download
     from precis.stages.prepare import firewall_of
 

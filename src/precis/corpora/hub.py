@@ -70,10 +70,12 @@ class HubReader:
             raise PrecisError(f"corpus.hub: {self.name} cannot be loaded: {_first_line(error)}") from error
         except DatasetNotFoundError as error:
             raise PrecisError(_unreachable(self.name, self.revision, error)) from error
-        except ConnectionError as error:
+        except datasets.exceptions.FileNotFoundDatasetsError as error:
+            raise PrecisError(f"corpus.hub: {self.name} has no data: {_first_line(error)}") from error
+        except (ConnectionError, FileNotFoundError) as error:  # the second one: a hub that answers 5xx
             if datasets.config.HF_HUB_OFFLINE:
                 raise PrecisError(_unreachable(self.name, self.revision, error)) from error
-            raise  # and try again
+            raise ConnectionError(str(error)) from error  # and try again
         except httpx.HTTPError as error:
             raise ConnectionError(f"{type(error).__name__}: {error}") from error
         except datasets.exceptions.DatasetGenerationError as error:

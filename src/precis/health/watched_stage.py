@@ -21,6 +21,7 @@ from precis.health.params_reads import FOLDER_VARIABLE
 _UNWATCHED = (".git", ".dvc", ".venv", ".work", "mlartifacts", "__pycache__")
 # files that are read to be noted in MLflow, and change nothing in what a stage writes; parameters are told apart
 _NOTED = ("params.yaml", "dvc.yaml", "dvc.lock", "constraints.txt", "mlflow.db", "src/precis/health")
+_ANYWHERE = ["execution"]  # says where a stage runs and changes no result: no stage depends on it
 _LAST_LINES = 15
 _LIST_STAGES = """
 import json
@@ -155,7 +156,7 @@ def gaps(stage: DeclaredStage, observed: Observed) -> list[Gap]:
     }
     inputs = sorted(path for path in foreign - observed.written if not _cover(path, stage.deps))
     outputs = sorted(foreign & observed.written)
-    params = sorted(name for name in observed.params if not _is_below(name, stage.params))
+    params = sorted(name for name in observed.params if not _is_below(name, [*stage.params, *_ANYWHERE]))
     unread = sorted(
         name
         for name in stage.params
@@ -200,5 +201,8 @@ def _is_below(name: str, declared: Iterable[str]) -> bool:
 
 def _is_aside(path: str) -> bool:
     # what `precis.files` renames when it is whole, SQLite's companions, and what is for git alone
-    aside = r"(^|/)\.[^/]*\.part(/|$)|\.db(-journal|-wal|-shm|\.lock|\.registry\.lock)$|(^|/)\.gitignore$"
+    aside = (
+        r"(^|/)\.[^/]*\.part(-journal|-wal|-shm)?(/|$)"
+        r"|\.db(-journal|-wal|-shm|\.lock|\.registry\.lock)$|(^|/)\.gitignore$"
+    )
     return re.search(aside, path) is not None
