@@ -21,22 +21,25 @@ def no_store_left_behind():
         yield
 
 
-@pytest.fixture(scope="module")
-def browser():
-    """The Chromium of this machine; without one the tests that need it are skipped, and say so.
-
-    For a module, not for all: while Playwright runs, Prefect takes its loop of events for one of its own.
-    """
+@pytest.fixture(scope="session")
+def chromium():
+    """The Chromium of this machine; without one the tests that need it are skipped, and say so."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(f"no Chromium on this machine: none of {', '.join(names)} is on PATH")
+    return path
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """Chromium, for a module and not for all: while Playwright runs, Prefect takes its loop of events for its own."""
     from playwright.sync_api import sync_playwright
 
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     flags += ["--disable-background-networking", "--disable-component-update"]
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=path, args=flags)
+        opened = playwright.chromium.launch(executable_path=chromium, args=flags)
         yield opened
         opened.close()
 

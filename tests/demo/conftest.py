@@ -13,7 +13,7 @@ from tiny_model import write_model
 
 
 @pytest.fixture(scope="session")
-def address(tmp_path_factory, browser):
+def address(tmp_path_factory, chromium):
     """Of a demo page with the models champion and challenger."""
     folder = tmp_path_factory.mktemp("demo")
     models = [
