@@ -98,7 +98,12 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def post(self, body: bytes) -> tuple[int, bytes]:
-        """The status and the body of an answer; 0 if the connection failed."""
+        """The status and the body of an answer; 0 if the connection failed.
+
+        A connection that was kept may have been closed by the server in the meantime: if not a byte of an answer came,
+        the request is sent once more over a new one, as every HTTP client does (RFC 9112, 9.3.1).
+        """
+        was_kept = self._streams is not None
         head = (
             f"POST /summarize HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
@@ -115,8 +120,13 @@ class Connection:
             if b"connection: close" in headers:
                 self.close()
             return int(headers[9:12]), answer
-        except (OSError, asyncio.IncompleteReadError, TimeoutError):
+        except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             self.close()
+            if was_kept and (
+                isinstance(error, ConnectionError)
+                or (isinstance(error, asyncio.IncompleteReadError) and not error.partial)
+            ):
+                return await self.post(body)
             return 0, b""
 
     def close(self) -> None:
