@@ -43,6 +43,10 @@ test-slow: set-up ## the tests that take longer
 test-faults: set-up ## the tests that kill processes and damage files
 	@python -m pytest -m faults
 
+.PHONY: test-services
+test-services: set-up ## the tests against PostgreSQL and an S3 store, which they start
+	@python -m pytest -m services tests/services
+
 .PHONY: test-gpu
 test-gpu: set-up ## the tests that need a CUDA device
 	@python -m pytest -m gpu
@@ -97,6 +101,14 @@ constraints: set-up ## choose the pinned versions anew
 .PHONY: serve-flows
 serve-flows: set-up ## Prefect server, worker and the nightly schedule on this machine
 	@python flows/serve.py
+
+.PHONY: services
+services: set-up ## PostgreSQL and an S3 store on this machine, to try what a team shares
+	@python flows/services.py start
+
+.PHONY: services-stop
+services-stop: set-up ## end them; what is in them stays
+	@python flows/services.py stop
 
 .PHONY: doctor
 doctor: set-up ## what is wrong with the set-up, dvc.yaml, the stores and the runs, and how to mend it

@@ -6,9 +6,9 @@ Each closed record holds the stack of champions, the newest last; `champion` is 
 below, and a rollback takes the top off.
 
 MLflow has no compare-and-set. Under the lock the champion is read again and compared with the one that the
-decision was about, so of two promotions at once the second is refused. The lock is a file beside the
-database: it holds for the processes of one machine. Several machines on one tracking server promote through
-one Prefect deployment, whose concurrency limit is 1.
+decision was about, so of two promotions at once the second is refused. In a PostgreSQL registry the lock is the
+database's, and holds for all machines. Else it is a file beside the database, which holds for the processes of one
+machine: several machines on one MLflow server promote through one Prefect deployment, whose concurrency limit is 1.
 """
 
 from __future__ import annotations

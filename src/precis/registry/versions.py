@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from precis.errors import PrecisError
+from precis.training.database import database_lock, has_locks
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,13 +57,18 @@ class Version:
 
 @contextmanager
 def registry_lock() -> Iterator[None]:
-    """Hold the other processes of this machine off the aliases; waits.
+    """Hold the other processes off the aliases; waits.
 
-    The lock lies beside a SQLite registry, else in the working folder. The kernel frees it when its holder dies.
+    In a PostgreSQL registry the lock is the database's and holds for all machines. Else it is a file, beside a SQLite
+    registry or in the working folder, and holds for the processes of this machine. It is freed when its holder dies.
     """
     import mlflow
 
     uri = str(mlflow.get_registry_uri())
+    if has_locks(uri):
+        with database_lock(uri, "registry"):
+            yield
+        return
     path = Path(uri.removeprefix("sqlite:///") + ".registry.lock") if uri.startswith("sqlite:///") else LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:

@@ -19,10 +19,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from precis.environment import close_environment
 from precis.errors import PrecisError
 from precis.files import atomic_directory, atomic_path, remove_leftovers
+from precis.training.database import create_tables, is_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -69,6 +71,8 @@ def configure(root: Path | None = None) -> MlflowClient:
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it raises what it logs
     if uri.startswith("sqlite:///"):
         _create_database(Path(uri.removeprefix("sqlite:///")))
+    elif is_database(uri):
+        create_tables(uri)
     return mlflow.MlflowClient()
 
 
@@ -109,12 +113,18 @@ def _ask(database: Path) -> None:
 
 
 def experiment_id(client: MlflowClient, name: str, about: str = ABOUT_TRAINING) -> str:
-    """The id of the experiment, made if it is not there; artifacts lie beside a SQLite database.
+    """The id of the experiment, made if it is not there.
+
+    Artifacts lie beside a SQLite database; for another one MLFLOW_DEFAULT_ARTIFACT_ROOT says where, and MLflow's server
+    knows itself.
 
     Args:
         client: of the store.
         name: of the experiment.
         about: what its page says of it; only for one that is made now.
+
+    Raises:
+        PrecisError: the experiment is deleted, or nothing says where its artifacts go.
     """
     import mlflow
     from mlflow.exceptions import MlflowException
@@ -131,6 +141,8 @@ def experiment_id(client: MlflowClient, name: str, about: str = ABOUT_TRAINING) 
     location = None
     if uri.startswith("sqlite:///"):
         location = (Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts").as_uri()
+    elif is_database(uri):
+        location = _shared_artifacts(name)
     try:
         # without the kind MLflow 3 shows the pages of applications of language models
         tags = {"mlflow.experimentKind": "custom_model_development", "mlflow.note.content": about}
@@ -141,6 +153,17 @@ def experiment_id(client: MlflowClient, name: str, about: str = ABOUT_TRAINING) 
         if experiment is None:
             raise
         return str(experiment.experiment_id)
+
+
+def _shared_artifacts(experiment: str) -> str:
+    """Where the files of an experiment go whose record is in a database that others ask, too."""
+    root = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT")
+    if not root or not (":/" in root or Path(root).is_absolute()):
+        raise PrecisError(
+            f"MLFLOW_DEFAULT_ARTIFACT_ROOT is {root!r}: with a database server it must say where MLflow's files go, "
+            "such as s3://bucket/mlflow, or a folder that all machines have under the same absolute name"
+        )
+    return f"{root.rstrip('/')}/{quote(experiment, safe='')}"
 
 
 def find_run(client: MlflowClient, fingerprint: str) -> Run | None:
