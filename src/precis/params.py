@@ -273,6 +273,13 @@ class TrainParams(Section):
     coverage_min_repetition: float = Field(ge=0, le=1)
 
 
+class PretrainingParams(Section):
+    """What the models learn from the training documents alone, first (the stages `encode` and `train`)."""
+
+    epochs: int = Field(ge=0)
+    sentences: int = Field(ge=1)
+
+
 class DecodingParams(Section):
     """How summaries are searched for; what re-ranks and what forbids."""
 
@@ -371,6 +378,7 @@ class Params(Section):
     vocabulary: VocabularyParams
     encode: EncodeParams
     model: ModelParams
+    pretraining: PretrainingParams
     train: TrainParams
     decoding: DecodingParams
     evaluation: EvaluationParams

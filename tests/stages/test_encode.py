@@ -1,15 +1,17 @@
 """Ids of a small corpus, by hand."""
 
+import pytest
 from test_vocabulary import write
 
 from precis.batches.encoded import EncodedCorpus
+from precis.errors import PrecisError
 from precis.execution.local import LocalEngine
 from precis.stages.encode import encode
 from precis.text.tokenizer import Tokenizer
 from precis.text.vocabulary import UNK_ID, Vocabulary
 
 
-def run(folder, source, target, **splits):
+def run(folder, source, target, gap_sentences=0, **splits):
     write(folder / "prepared", **splits)
     counts = encode(
         folder / "prepared",
@@ -19,6 +21,7 @@ def run(folder, source, target, **splits):
         tokenizer=Tokenizer(lowercase=True),
         source_max_length=5,
         target_max_length=4,
+        gap_sentences=gap_sentences,
         engine=LocalEngine(),
     )
     assert counts["train"] == len(splits["train"])
@@ -45,3 +48,27 @@ def test_separate_vocabularies_number_source_and_target_apart(tmp_path):
     assert row.source_ids.tolist() == [6, 5, 4]
     assert row.source_extended_ids.tolist() == [4, 5, 6]
     assert row.target_ids.tolist() == [4, 6]
+
+
+def test_gap_sentences_become_pairs_for_pretraining(tmp_path):
+    words = Vocabulary.build({"the": 3, "cat": 2}, 6, 1)
+    documents = [("Go. Now. The cat saw the manul. Bye.", "cat"), ("Only one sentence here.", "one")]
+    run(tmp_path, words, words, gap_sentences=1, train=documents)
+    corpus = EncodedCorpus(tmp_path / "encoded/pretraining.arrow")
+    assert len(corpus) == 1 and corpus.row_id(0) == "0-gap1"
+    # what is read of the document without the sentence, and the first three words of the sentence
+    assert corpus.source_oovs(0) == ["go", "\uffed.", "now"]
+    assert corpus[0].target_ids.tolist() == [4, 5, UNK_ID]
+
+
+def test_without_pretraining_its_file_is_there_and_empty(tmp_path):
+    words = Vocabulary.build({"the": 3}, 6, 1)
+    run(tmp_path, words, words, train=[("One two. The cat saw the manul. Bye.", "cat")])
+    assert len(EncodedCorpus(tmp_path / "encoded/pretraining.arrow")) == 0
+
+
+def test_documents_without_gap_sentences_are_an_error_that_says_what_to_do(tmp_path):
+    words = Vocabulary.build({"the": 3}, 6, 1)
+    with pytest.raises(PrecisError, match=r"no training document has a sentence .*pretraining.epochs to 0"):
+        run(tmp_path, words, words, gap_sentences=2, train=[("The cat sees the manul.", "cat")])
+    assert not (tmp_path / "encoded").exists()

@@ -44,8 +44,12 @@ OPTIONS = {
 
 
 def write_corpus(directory: Path) -> None:
-    """Targets that begin as their sources do, with unknown words among them."""
-    for split, num_rows, seed in (("train", NUM_TRAINING_ROWS, 1), ("validation", 20, 2)):
+    """Targets that begin as their sources do, with unknown words among them; those of pre-training end so."""
+    for split, num_rows, seed in (
+        ("train", NUM_TRAINING_ROWS, 1),
+        ("validation", 20, 2),
+        ("pretraining", 50, 3),
+    ):
         generator = np.random.default_rng(seed)
         rows = []
         for number in range(num_rows):
@@ -59,7 +63,7 @@ def write_corpus(directory: Path) -> None:
                     "source_ids": [word if word < VOCABULARY_SIZE else 1 for word in extended],
                     "source_extended_ids": extended,
                     "source_oovs": [f"word{oov}" for oov in oovs],
-                    "target_ids": extended[:3],
+                    "target_ids": extended[-3:] if split == "pretraining" else extended[:3],
                 }
             )
         write_encoded([pa.RecordBatch.from_pylist(rows, schema=SCHEMA)], directory / f"{split}.arrow")
@@ -71,15 +75,18 @@ def run(
     model_name: str = "pointer",
     work: str = "work",
     coverage: bool = False,
+    pretraining: bool = False,
     **settings: object,
 ) -> Trained:
-    """Train, or go on training, in `directory`; with `coverage` there is a second phase that has it."""
+    """Train, or go on training, in `directory`; with `coverage` there is a phase at the end that has it, with
+    `pretraining` one at the beginning."""
     torch.set_num_threads(1)
     pl.seed_everything(7, verbose=False)
     corpus = directory / "encoded"
     if not corpus.exists():
         write_corpus(corpus)
-    data = EncodedDataModule(corpus, target_vocabulary_size=VOCABULARY_SIZE, batch_size=8, seed=7)
+    how = {"target_vocabulary_size": VOCABULARY_SIZE, "batch_size": 8, "seed": 7}
+    data = EncodedDataModule(corpus, **how)
     model = build_model(
         model_name,
         source_vocabulary_size=VOCABULARY_SIZE,
@@ -116,13 +123,15 @@ def run(
     record.start()
     status = "KILLED"
     try:
-        if coverage:
+        if coverage or pretraining:
             trained = train_in_phases(
                 model, data, record, work, name="pointer", summarize=lambda: [],
                 # all that the second phase needs to be tried and kept
-                repetition=lambda: 0.1 if model.options["coverage_on"] else 0.5,
+                repetition=lambda: 0.1 if model.options.get("coverage_on") else 0.5,
                 coverage_updates=40, coverage_learning_rate=0.5, coverage_speedup=20.0, coverage_max_loss=1.0,
-                coverage_min_repetition=0.01, **values,
+                coverage_min_repetition=0.01,
+                pretraining=EncodedDataModule(corpus, training="pretraining", **how) if pretraining else None,
+                pretraining_epochs=2, **values,
             )  # fmt: skip
         else:
             epochs = values.pop("max_epochs"), values.pop("validations_per_epoch")

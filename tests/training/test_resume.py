@@ -201,6 +201,35 @@ def test_a_training_killed_in_its_coverage_phase_goes_on_there(tmp_path):
     assert points(disturbed) == points(tmp_path / "undisturbed")
 
 
+@pytest.mark.parametrize(("phase", "update"), [("documents", 5), ("plain", 19)])
+def test_a_training_killed_with_pretraining_goes_on_where_it_was(tmp_path, phase, update):
+    pretraining = '{"pretraining": true, "coverage": true, "max_epochs": 3}'
+    finish(tmp_path / "undisturbed", pretraining)
+    disturbed = tmp_path / "disturbed"
+    process = start(disturbed, pretraining)
+    wait_for_update(disturbed, update, process, f"work/{phase}")
+    process.kill()
+    process.wait()
+
+    errors = finish(disturbed, pretraining)
+    assert errors.count("going on from update") == 1
+    for path in ("documents/best", "plain/best", "coverage/best"):
+        weights = Path("work") / path / "model.safetensors"
+        assert (disturbed / weights).read_bytes() == (tmp_path / "undisturbed" / weights).read_bytes()
+    assert points(disturbed) == points(tmp_path / "undisturbed")
+
+
+def test_pretraining_begins_the_training_and_takes_part_of_its_minutes(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
+    alone = small_training.run(tmp_path / "alone", max_epochs=1)
+    both = small_training.run(tmp_path / "both", pretraining=True, max_epochs=1)
+    assert both.num_updates == alone.num_updates + 2 * 7  # 50 rows, 8 in a batch, twice
+    steps = [step for name, step in points(tmp_path / "both") if name == "validation_loss"]
+    assert len(steps) == len(set(steps)) and max(steps) == both.num_updates
+    short = small_training.run(tmp_path / "short", pretraining=True, max_epochs=1, max_minutes=1e-4)
+    assert short.num_updates < both.num_updates
+
+
 def test_a_best_model_that_is_damaged_is_not_taken_for_the_result(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlflow.db'}")
     small_training.run(tmp_path, max_epochs=1, learning_rate=0.0)  # so that no later validation is better

@@ -33,18 +33,27 @@ class EncodedDataModule(pl.LightningDataModule):
     one number, with no boundary to get wrong. `updates_per_epoch` says how many see every row once.
 
     Args:
-        directory: holds train.arrow and validation.arrow.
+        directory: holds an Arrow file for each split.
         target_vocabulary_size: V.
         batch_size: rows in a batch.
         seed: decides the order of the rows.
+        training: the split that is trained on.
 
     Raises:
         PrecisError: a split is missing or has no rows.
     """
 
-    def __init__(self, directory: Path, *, target_vocabulary_size: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        target_vocabulary_size: int,
+        batch_size: int,
+        seed: int,
+        training: str = "train",
+    ) -> None:
         super().__init__()
-        self.training = _open(directory / "train.arrow")
+        self.training = _open(directory / f"{training}.arrow")
         self.validation = _open(directory / "validation.arrow")
         self.updates_per_epoch = batches_per_epoch(len(self.training), batch_size)
         self._target_vocabulary_size = target_vocabulary_size

@@ -24,7 +24,7 @@ _POLL_SECONDS = 1.0
 _STOP_SECONDS = 60.0  # for a checkpoint to be written, on a busy machine
 _SHOWN_LINES = 5  # of a failed stage's log, in the message
 # what the ids of a corpus depend on, besides its prepared rows
-_ENCODING = ("text", "vocabulary", "encode")
+_ENCODING = ("text", "vocabulary", "encode", "pretraining")
 
 
 def prepare_corpus(folder: Path, values: Any, log: Path) -> Path:

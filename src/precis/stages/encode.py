@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from precis.batches.encoded import SCHEMA, write_encoded
 from precis.corpora.article import SPLITS
+from precis.corpora.gap_sentences import MIN_WORDS, GapSentences
 from precis.errors import PrecisError
 from precis.execution.engine import Engine
 from precis.execution.open_engine import open_engine
@@ -24,6 +26,7 @@ from precis.text.vocabulary import UNK_ID, Vocabulary
 log = logging.getLogger(__name__)
 
 PREPARED, VOCABULARY, ENCODED = Path("data/prepared"), Path("data/vocabulary"), Path("data/encoded")
+PRETRAINING = "pretraining"
 
 
 def encode(
@@ -35,9 +38,10 @@ def encode(
     tokenizer: Tokenizer,
     source_max_length: int,
     target_max_length: int,
+    gap_sentences: int,
     engine: Engine,
 ) -> dict[str, int]:
-    """Write an Arrow file for each split, all or none; returns how many rows each has.
+    """Write an Arrow file for each split and one for pre-training, all or none; returns how many rows each has.
 
     Args:
         prepared: the folder of the splits as text.
@@ -47,7 +51,11 @@ def encode(
         tokenizer: of source and target.
         source_max_length: words of a document that are kept.
         target_max_length: words of a summary that are kept, and the end of it.
+        gap_sentences: of each training document, pairs for pre-training; 0 for a file without rows.
         engine: where rows are encoded; the files are the same.
+
+    Raises:
+        PrecisError: a split is missing, or no training document has a gap sentence.
     """
     remove_leftovers(encoded)
     encoding = Encoding(source_vocabulary, target_vocabulary, tokenizer, source_max_length, target_max_length)
@@ -59,6 +67,18 @@ def encode(
                 raise PrecisError(f"{path} not found: run `dvc repro prepare` first")
             batches = engine.map_rows(path, encoding, columns=["id", "document", "summary"])
             counts[split] = write_encoded(batches, folder / f"{split}.arrow")
+        pairs: Iterable[pa.RecordBatch] = ()
+        if gap_sentences:
+            gaps = GapSentences(gap_sentences, source_max_length, target_max_length - 1)
+            pairs = engine.map_rows(
+                prepared / "train.parquet", GapEncoding(gaps, encoding), columns=["id", "document"]
+            )
+        counts[PRETRAINING] = write_encoded(pairs, folder / f"{PRETRAINING}.arrow")
+        if gap_sentences and not counts[PRETRAINING]:
+            raise PrecisError(
+                "pretraining: no training document has a sentence to be left out (three sentences at least, one "
+                f"of them of {MIN_WORDS} to {2 * (target_max_length - 1)} words): set pretraining.epochs to 0"
+            )
     log.info("data/encoded: %s", ", ".join(f"{number:,} {split}" for split, number in counts.items()))
     return counts
 
@@ -101,6 +121,18 @@ class Encoding:
         ids = pa.array(batch.column("id").to_pylist(), pa.string())
         arrays = [ids, source_ids, extended.ids(), oovs.texts(), target.ids()]
         return pa.RecordBatch.from_arrays(arrays, schema=SCHEMA)
+
+
+@dataclass(frozen=True)
+class GapEncoding:
+    """The pairs that documents make by themselves, encoded."""
+
+    gaps: GapSentences
+    encoding: Encoding
+
+    def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Give rows of batches.encoded's schema: for each document none, one or several."""
+        return self.encoding(self.gaps(batch))
 
 
 class _Lists:
@@ -149,6 +181,7 @@ def main() -> None:
             tokenizer=Tokenizer(params.text.lowercase),
             source_max_length=params.encode.source_max_length,
             target_max_length=params.encode.target_max_length,
+            gap_sentences=params.pretraining.sentences if params.pretraining.epochs else 0,
             engine=engine,
         )
 

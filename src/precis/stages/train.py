@@ -71,6 +71,15 @@ def train_model(name: str, params: Params) -> None:
         batch_size=params.train.batch_size,
         seed=params.train.seed,
     )
+    pretraining = None
+    if params.pretraining.epochs:
+        pretraining = EncodedDataModule(
+            ENCODED,
+            target_vocabulary_size=len(target_vocabulary),
+            batch_size=params.train.batch_size,
+            seed=params.train.seed,
+            training="pretraining",
+        )
     model = build_model(
         name,
         source_vocabulary_size=len(source_vocabulary),
@@ -116,6 +125,8 @@ def train_model(name: str, params: Params) -> None:
                 name=name,
                 summarize=samples.pairs,
                 repetition=samples.repetition,
+                pretraining=pretraining,
+                pretraining_epochs=params.pretraining.epochs,
                 **_trainer_settings(params),
             )
             history = record.directory / "history.csv"
@@ -166,13 +177,15 @@ def _record(name: str, params: Params, data: EncodedDataModule, vocabulary_files
     sections = {
         section: value
         for section, value in params.model_dump(mode="json").items()
-        if section in ("train", "model", "vocabulary", "encode", "text")
+        if section in ("pretraining", "train", "model", "vocabulary", "encode", "text")
     }
     splits = {
         "training": (ENCODED / "train.arrow", len(data.training)),
         "validation": (ENCODED / "validation.arrow", len(data.validation)),
     }
     files = [*(path for path, _ in splits.values()), *vocabulary_files]
+    if params.pretraining.epochs:
+        files.append(ENCODED / "pretraining.arrow")
     if params.model.pretrained_embeddings is not None:
         files.append(Path(params.model.pretrained_embeddings))
     fingerprint = training_fingerprint(json.dumps([name, sections], sort_keys=True), files)

@@ -27,7 +27,7 @@ from precis.training.run import Trained, train, validation_plan
 log = logging.getLogger(__name__)
 
 _TRAINED_FILE = "trained.json"
-_PLAIN, _COVERAGE = "plain", "coverage"  # folders of the phases
+_DOCUMENTS, _PLAIN, _COVERAGE = "documents", "plain", "coverage"  # folders of the phases
 _VALIDATIONS = 5  # of the second phase
 _ENOUGH = 0.25  # share of the repetition that may be left: below it the likelihood decides what is best
 
@@ -40,7 +40,10 @@ def train_in_phases(
     *,
     name: str,
     repetition: Callable[[], float],
+    pretraining: EncodedDataModule | None,
+    pretraining_epochs: int,
     max_epochs: float,
+    max_minutes: float,
     validations_per_epoch: int,
     coverage_updates: int,
     coverage_learning_rate: float,
@@ -51,7 +54,10 @@ def train_in_phases(
 ) -> Trained:
     """Train without coverage; then, if summaries repeat themselves, with it; keep what is better.
 
-    The first phase ends when validation has not become better for a while, or with its last update, to which
+    With `pretraining` there is a phase before these, whose best weights (of the validation split, as ever) are the
+    first ones of the next.
+
+    The phase without coverage ends when validation has not become better for a while, or with its last update, to which
     the learning rate has fallen so low that validation stands still. Each phase leaves a file when it is done, so
     that an interrupted training goes on in the right one.
 
@@ -62,7 +68,10 @@ def train_in_phases(
         directory: holds a folder for each phase.
         name: the model's name, for people.
         repetition: the share of three-word phrases in validation summaries that repeat an earlier one.
-        max_epochs: how often the first phase sees every row at the most; rounded up to whole validations.
+        pretraining: pairs that the documents make by themselves; None or no rows: no such phase.
+        pretraining_epochs: how often it sees each of them.
+        max_epochs: how often the phase after it sees every row at the most; rounded up to whole validations.
+        max_minutes: of all phases together but the one with coverage, which has as many again; 0 for no limit.
         validations_per_epoch: how often the validation split is read in an epoch of the first phase.
         coverage_updates: length of the second phase, rounded up to whole validations; 0: coverage is on from the
             start, in one phase.
@@ -72,14 +81,29 @@ def train_in_phases(
         coverage_min_repetition: below it there is nothing to gain, and no second phase.
         settings: of `train`.
     """
+    settings["max_minutes"] = max_minutes
     num_updates, interval = validation_plan(data.updates_per_epoch, max_epochs, validations_per_epoch)
-    first = {**settings, "num_updates": num_updates, "validation_interval": interval}
-    if not model.options.get("coverage") or coverage_updates == 0:
-        return train(model, data, record, directory / _PLAIN, name=name, **first)
-    model.switch_coverage(False)
+    first = {**settings, "num_updates": num_updates, "validation_interval": interval, "first_batch": 0}
+    has_coverage_phase = bool(model.options.get("coverage")) and coverage_updates > 0
+    if has_coverage_phase:
+        model.switch_coverage(False)
+    pretrained = None
+    if pretraining is not None and pretraining_epochs:
+        pretrained = _pretrained(
+            model, pretraining, record, _made(directory / _DOCUMENTS), name, pretraining_epochs, settings
+        )
+        model.load_state_dict(load_file(pretrained.directory / WEIGHTS_FILE))
+        first["first_update"] = pretrained.num_updates
+        if max_minutes:  # the least there is: one update, and its validation
+            first["max_minutes"] = max(max_minutes - pretrained.seconds / 60, 1e-3)
+    seconds_before = 0.0 if pretrained is None else pretrained.seconds
+    if not has_coverage_phase:
+        trained = train(model, data, record, _made(directory / _PLAIN), name=name, **first)
+        return replace(trained, seconds=seconds_before + trained.seconds)
     plain = _finished(directory / _PLAIN)
     if plain is None:
         plain = train(model, data, record, _made(directory / _PLAIN), name=name, **first)
+        plain = replace(plain, seconds=seconds_before + plain.seconds)
         _finish(directory / _PLAIN, plain)
     model.load_state_dict(load_file(plain.directory / WEIGHTS_FILE))
     before = repetition()
@@ -113,6 +137,7 @@ def train_in_phases(
         _made(directory / _COVERAGE),
         name=f"{name} with coverage",
         first_update=plain.num_updates,
+        first_batch=plain.num_updates - (0 if pretrained is None else pretrained.num_updates),
         coverage_speedup=coverage_speedup,
         rank=rank,
         **second,
@@ -135,9 +160,36 @@ def train_in_phases(
     return replace(chosen, num_updates=covered.num_updates, seconds=plain.seconds + covered.seconds)
 
 
+def _pretrained(
+    model: SummarizationModel,
+    pretraining: EncodedDataModule,
+    record: RunRecord,
+    directory: Path,
+    name: str,
+    epochs: int,
+    settings: dict[str, Any],
+) -> Trained:
+    """Train on the sentences of the documents, unless that is done; judged by validation summaries, as ever."""
+    trained = _finished(directory)
+    if trained is None:
+        num_updates, interval = validation_plan(pretraining.updates_per_epoch, epochs, 1)
+        trained = train(
+            model,
+            pretraining,
+            record,
+            directory,
+            name=f"{name} on sentences of its documents",
+            num_updates=num_updates,
+            validation_interval=interval,
+            **settings,
+        )
+        _finish(directory, trained)
+    return trained
+
+
 def remove_checkpoints(directory: Path) -> None:
     """Remove what only a training needs that goes on."""
-    for phase in (_PLAIN, _COVERAGE):
+    for phase in (_DOCUMENTS, _PLAIN, _COVERAGE):
         shutil.rmtree(directory / phase, ignore_errors=True)
 
 

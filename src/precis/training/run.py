@@ -85,6 +85,7 @@ def train(
     max_skipped_batches: int,
     coverage_speedup: float = 1.0,
     first_update: int = 0,
+    first_batch: int | None = None,
     rank: Callable[[float], tuple[float, ...]] = lambda loss: (loss,),
 ) -> Trained:
     """Train until the last update, or until validation says that it is enough.
@@ -114,13 +115,14 @@ def train(
         max_skipped_batches: non-finite updates that are left out before training stops.
         coverage_speedup: how many times faster the weights learn that only coverage has.
         first_update: updates of the phases before this one.
+        first_batch: where this one begins in the order of the data; None: as many batches as updates are done.
         rank: of a validation by its loss, as `BestModel` takes it; the model then has the weights validated.
 
     Raises:
         PrecisError: a loss or gradient is not finite, or nothing was ever validated.
     """
     model.train()  # Lightning would leave a model that has just been decoded with without dropout
-    data.plan(num_updates, first_update=first_update)
+    data.plan(num_updates, first_update=first_update if first_batch is None else first_batch)
     torch.manual_seed(seed + first_update)
     checkpoint = _checkpoint_to_go_on_from(directory)
     if checkpoint is not None:
