@@ -105,11 +105,20 @@ class CorpusRetries(Section):
     wait_seconds: float = Field(ge=0)
 
 
+class CorpusShuffle(Section):
+    """How the rows of a stream are mixed."""
+
+    buffer_rows: int = Field(ge=1)
+    seed: int = Field(ge=0)
+
+
 class CorpusParams(Section):
     """Where the rows come from (the stage `download`)."""
 
     source: Literal["docstrings", "files", "hub"]
     max_rows: int | None = Field(ge=1)
+    streaming: bool
+    shuffle: CorpusShuffle
     columns: CorpusColumns
     split: CorpusSplit
     docstrings: CorpusDocstrings
@@ -123,6 +132,13 @@ class CorpusParams(Section):
             raise ValueError("split.by is time, so columns.time must name a column")
         if self.source == "hub" and self.hub.name is None:
             raise ValueError("source is hub, so hub.name must name a dataset")
+        if self.streaming and self.source == "docstrings":
+            raise ValueError("streaming is for source files or hub; docstrings lie on this machine")
+        if self.streaming and self.split.by == "time":
+            raise ValueError(
+                "streaming cannot split by time: which rows are the newest is known when all were read. Split by "
+                "group, or name the files of each split"
+            )
         return self
 
 

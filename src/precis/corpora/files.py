@@ -32,6 +32,12 @@ import zstandard
 
 from precis.corpora.article import SPLITS, Article
 from precis.corpora.columns import Columns
+from precis.corpora.remote_file import (
+    RemoteFile,
+    network_errors_as_os_errors,
+    open_system,
+    without_secrets,
+)
 from precis.errors import PrecisError, UnreachableError
 
 log = logging.getLogger(__name__)
@@ -65,16 +71,6 @@ _SIGNATURES = {
     b"\xff\xfe": "UTF-16 text",
     b"\xfe\xff": "UTF-16 text",
 }
-_REFUSED_SCHEMES = {
-    "reference",
-    "filecache",
-    "simplecache",
-    "blockcache",
-    "zip",
-    "tar",
-    "libarchive",
-    "generic",
-}
 _EXPECTED = "expected .jsonl, .csv, .tsv (also with .gz or .zst after it) or .parquet"
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _PROBE_ROWS = 100  # if none of the first so many can be read, the file is something else
@@ -104,7 +100,7 @@ class Retries:
 class CorpusFile:
     """A file, its name in messages and ids, and the split that it holds (None: to be split)."""
 
-    path: Path
+    path: Path | RemoteFile
     name: str
     split: str | None
     format: str
@@ -128,6 +124,7 @@ class FilesReader:
         """The rows in the order of the files' names; raises PrecisError for a file that is no corpus."""
         for file in self._files():
             _check_content(file)
+            assert isinstance(file.path, Path)
             self.checksums[file.name] = _sha256(file.path)
             rows = _READERS[file.format](file, self.limits)
             yield from _articles(file, rows, self.columns, self.columns_seen)
@@ -141,28 +138,8 @@ class FilesReader:
         return find_files(root, self.patterns)
 
     def _fetch(self) -> Path:
-        from fsspec.core import url_to_fs
-
-        # chains unpack archives and make caches, and a `reference` may name any other file
-        if "::" in self.location or urlsplit(self.location).scheme in _REFUSED_SCHEMES:
-            raise PrecisError(
-                f"corpus.files.path: {_without_secrets(self.location)} is a chain or a reference, which is not "
-                "followed; unpack the archive, and give the path of the folder"
-            )
-        try:
-            system, remote = url_to_fs(self.location)
-        except (ImportError, ValueError) as error:
-            scheme = urlsplit(self.location).scheme
-            raise PrecisError(
-                f"corpus.files.path: {_without_secrets(self.location)} cannot be opened: {error}. Install what "
-                f"fsspec needs for {scheme}:// into .venv, or copy the files here and give their path"
-            ) from error
-        try:
-            return self._copy(system, remote)
-        except (OSError, PrecisError):
-            raise
-        except Exception as error:  # every protocol has errors of its own
-            raise ConnectionError(f"{type(error).__name__}: {error}") from error
+        system, remote = open_system(self.location)
+        return network_errors_as_os_errors(lambda: self._copy(system, remote))
 
     def _copy(self, system: Any, remote: str) -> Path:
         target = self.download_folder
@@ -178,6 +155,78 @@ class FilesReader:
         local = _inside(target, Path(urlsplit(self.location).path or remote).name)
         system.get_file(remote, str(local))
         return local
+
+
+@dataclass(frozen=True)
+class FileShard:
+    """A file as a shard of a stream; see `precis.corpora.streaming`."""
+
+    file: CorpusFile
+    columns: Columns
+    limits: Limits
+
+    @property
+    def name(self) -> str:
+        """Of the file, below the folder or the URL."""
+        return self.file.name
+
+    @property
+    def split(self) -> str | None:
+        """What the file's name, or a pattern, says."""
+        return self.file.split
+
+    @property
+    def version(self) -> str:
+        """Another one when the file is."""
+        if isinstance(self.file.path, RemoteFile):
+            return self.file.path.version
+        about = self.file.path.stat()
+        return f"{about.st_size} {about.st_mtime_ns}"
+
+    @property
+    def digest(self) -> str | None:
+        """Of the file's content, if its store knows one."""
+        return self.file.path.digest if isinstance(self.file.path, RemoteFile) else None
+
+    def read(self) -> Iterator[Article]:
+        """The rows of the file; raises PrecisError if it is none of a corpus."""
+        _check_content(self.file)
+        yield from _articles(
+            self.file, _READERS[self.file.format](self.file, self.limits), self.columns, set()
+        )
+
+
+def file_shards(
+    location: str, patterns: Mapping[str, str | None], columns: Columns, limits: Limits, retries: Retries
+) -> list[FileShard]:
+    """The files that `location` stands for, none of which is copied here."""
+    if "://" not in location or location.startswith("file://"):
+        files = find_files(Path(location.removeprefix("file://")), patterns)
+    else:
+        files = with_retries(lambda: _remote_files(location, patterns, retries), retries, location)
+    return [FileShard(file, columns, limits) for file in files]
+
+
+def _remote_files(location: str, patterns: Mapping[str, str | None], retries: Retries) -> list[CorpusFile]:
+    system, path = open_system(location)
+
+    def retry(action: Callable[[], Any], name: str) -> Any:
+        return with_retries(action, retries, name)
+
+    found = network_errors_as_os_errors(lambda: system.find(path, detail=True))
+    if not found:
+        raise FileNotFoundError(location)
+    if set(found) == {path}:  # a file and no folder
+        file = RemoteFile(system, path, found[path], retry)
+        _refuse_patterns(str(file), {split: one for split, one in patterns.items() if one is not None})
+        return [_corpus_file(file, file.name, None)]
+    every: dict[str, Path | RemoteFile] = {}
+    for full, about in found.items():
+        inner = full[len(path.rstrip("/")) + 1 :]
+        if _suffixes(inner)[0] in FORMATS:
+            _inside(Path(), inner)
+            every[inner] = RemoteFile(system, full, about, retry)
+    return _in_splits(every, without_secrets(location), patterns, [Path(full).name for full in found])
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -206,7 +255,7 @@ def with_retries(
     advice: str = "Is the network there? Local files need none",
 ) -> Result:
     """Do `action`, again after a while when the network fails; raises UnreachableError when it keeps failing."""
-    what = _without_secrets(what)
+    what = without_secrets(what)
     for attempt in range(1, retries.attempts + 1):
         try:
             return action()
@@ -242,21 +291,38 @@ def find_files(root: Path, patterns: Mapping[str, str | None]) -> list[CorpusFil
         loop = isinstance(error, RuntimeError) or error.errno == errno.ELOOP
         reason = "a symbolic link that leads back to itself" if loop else _short(error)
         raise PrecisError(f"corpus.files.path: {root} cannot be opened: {reason}") from error
-    given = {split: pattern for split, pattern in patterns.items() if pattern is not None}
     if root.is_file():
-        if given:
-            names = ", ".join(f"corpus.files.{split}" for split in given)
-            raise PrecisError(f"corpus.files.path: {root} is one file, so {names} must be null")
+        _refuse_patterns(str(root), {split: one for split, one in patterns.items() if one is not None})
         return [_corpus_file(root, root.name, None)]
     if not root.is_dir():
         raise PrecisError(f"corpus.files.path: {root} is neither a file nor a folder")
+    paths: dict[str, Path | RemoteFile] = {path.relative_to(root).as_posix(): path for path in _walk(root)}
+    return _in_splits(paths, str(root), patterns, [path.name for path in root.iterdir()])
+
+
+def _refuse_patterns(root: str, given: Mapping[str, str]) -> None:
     if given:
-        return _files_by_pattern(root, given)
-    paths = {path.relative_to(root).as_posix(): path for path in _walk(root)}
+        names = ", ".join(f"corpus.files.{split}" for split in given)
+        raise PrecisError(f"corpus.files.path: {root} is one file, so {names} must be null")
+
+
+def _in_splits(
+    paths: Mapping[str, Path | RemoteFile], root: str, patterns: Mapping[str, str | None], there: list[str]
+) -> list[CorpusFile]:
+    """The files of a folder, by their names in it, with the split of each.
+
+    Args:
+        paths: those with an extension that is read.
+        root: what to call the folder.
+        patterns: as for `find_files`.
+        there: what the folder has, to tell of it.
+    """
+    given = {split: pattern for split, pattern in patterns.items() if pattern is not None}
+    if given:
+        return _files_by_pattern(paths, root, given)
     if not paths:
-        there = sorted(path.name for path in root.iterdir())[:10]
         raise PrecisError(
-            f"corpus.files.path: {root}/ has no corpus in it ({', '.join(there) or 'it is empty'}); "
+            f"corpus.files.path: {root}/ has no corpus in it ({', '.join(sorted(there)[:10]) or 'it is empty'}); "
             f"{_EXPECTED}. Put files there, or choose another corpus.source"
         )
     splits = {name: _split_by_name(name) for name in paths}
@@ -269,8 +335,9 @@ def find_files(root: Path, patterns: Mapping[str, str | None]) -> list[CorpusFil
     return [_corpus_file(paths[name], name, splits[name]) for name in sorted(paths)]
 
 
-def _files_by_pattern(root: Path, patterns: Mapping[str, str]) -> list[CorpusFile]:
-    every = {path.relative_to(root).as_posix(): path for path in _walk(root)}
+def _files_by_pattern(
+    every: Mapping[str, Path | RemoteFile], root: str, patterns: Mapping[str, str]
+) -> list[CorpusFile]:
     owners: dict[str, str] = {}
     for split, pattern in patterns.items():
         matching = [name for name in every if fnmatch(name, pattern)]
@@ -317,7 +384,7 @@ def _suffixes(name: str) -> tuple[str, str | None]:
     return (suffixes[-1] if suffixes else ""), compression
 
 
-def _corpus_file(path: Path, name: str, split: str | None) -> CorpusFile:
+def _corpus_file(path: Path | RemoteFile, name: str, split: str | None) -> CorpusFile:
     if not (name.isprintable() and name.isascii()) and not _is_text(name):
         raise PrecisError(
             f"{name!r}: a file's name goes into ids and pages; rename it to letters that UTF-8 has"
@@ -517,11 +584,11 @@ def _parquet_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]
     number = total = 0
     packed = file.path.stat().st_size
     try:
-        with pq.ParquetFile(str(file.path), pre_buffer=False) as parquet:
+        with pq.ParquetFile(_for_arrow(file), pre_buffer=False) as parquet:
             _check_parquet(file, parquet.metadata, limits)
         # a text that is there a thousand times is in the file once, and should be in the memory once
         texts = [field.name for field in parquet.schema_arrow if pa.types.is_string(field.type)]
-        with pq.ParquetFile(str(file.path), pre_buffer=False, read_dictionary=texts) as parquet:
+        with pq.ParquetFile(_for_arrow(file), pre_buffer=False, read_dictionary=texts) as parquet:
             for batch in parquet.iter_batches(batch_size=_PARQUET_ROWS):
                 columns = list(zip(batch.schema.names, batch.columns, strict=True))
                 for place in range(batch.num_rows):
@@ -535,6 +602,10 @@ def _parquet_rows(file: CorpusFile, limits: Limits) -> Iterator[tuple[int, Any]]
                 raise PrecisError(f"{file.path} has no rows")
     except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise PrecisError(f"{file.path} is damaged after row {number}: {_short(error)}") from error
+
+
+def _for_arrow(file: CorpusFile) -> Any:
+    return file.path.open("rb") if isinstance(file.path, RemoteFile) else str(file.path)
 
 
 def _check_parquet(file: CorpusFile, metadata: Any, limits: Limits) -> None:
@@ -583,7 +654,7 @@ def _lines(file: CorpusFile, limits: Limits) -> Iterator[bytes | None]:
 
 def _opened(file: CorpusFile) -> io.BufferedIOBase:
     if file.compression == "gzip":
-        return gzip.open(file.path, "rb")
+        return gzip.GzipFile(fileobj=file.path.open("rb"))
     if file.compression == "zstd":
         return io.BufferedReader(_CompleteZstd(file.path))
     return file.path.open("rb")
@@ -597,7 +668,7 @@ class _CompleteZstd(io.RawIOBase):
 
     _FED = 2048  # bytes at once: at the worst 64 MB unpacked
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | RemoteFile) -> None:
         self._file = path.open("rb")
         self._decompressor = zstandard.ZstdDecompressor().decompressobj()
         self._unpacked = memoryview(b"")
@@ -656,14 +727,6 @@ def _too_long(limits: Limits) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _without_secrets(location: str) -> str:
-    """The location without user, password and query."""
-    if "://" not in location:
-        return location
-    parts = urlsplit(location)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _short(error: BaseException) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from precis.errors import PrecisError, UnreachableError
 
 _HUB_PORT = 443
 _CONNECT_SECONDS = 3.0
+_ONLINE = "Streaming needs the network all the time; corpus.streaming: false reads from the cache, too"
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,7 @@ class HubReader:
             if is_out_of_reach:  # and not in the cache: another day it may be there
                 raise UnreachableError(str(error)) from error
             raise
-        wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
-        missing = sorted(set(wanted.values()) - set(dataset))
-        if missing:
-            raise PrecisError(
-                f"corpus.hub.splits: {self.name} has no split {', '.join(map(repr, missing))}; "
-                f"there: {', '.join(sorted(dataset))}"
-            )
-        for ours, theirs in wanted.items():
+        for ours, theirs in self._wanted(dataset).items():
             rows = dataset[theirs]
             self.columns.check(rows.column_names, f"{self.name}, split {theirs},")
             columns = self.columns
@@ -57,14 +53,67 @@ class HubReader:
                 article.split = ours
                 yield article
 
-    def _load(self) -> Mapping[str, Any]:
+    def shards(self) -> list[HubShard]:
+        """The pieces that the dataset is stored in, none of which is copied here.
+
+        Raises:
+            PrecisError: the dataset is out of reach, or has other splits.
+        """
+        local = Path(self.name).is_dir()
+        if local:
+            version = _version_of_folder(Path(self.name))
+            reader = self
+        else:
+            version = with_retries(self._commit, self.retries, f"hub dataset {self.name}", _ONLINE)
+            reader = replace(self, revision=version)  # a branch may move between two runs
+        dataset = with_retries(
+            partial(reader._load, streaming=True), self.retries, f"hub dataset {self.name}"
+        )
+        return [
+            HubShard(
+                f"{theirs}-{number}",
+                ours,
+                version,
+                partial(_rows_of_shard, dataset[theirs], number),
+                self.columns,
+            )
+            for ours, theirs in self._wanted(dataset).items()
+            for number in range(dataset[theirs].num_shards)
+        ]
+
+    def _commit(self) -> str:
+        import httpx
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+
+        try:
+            return str(HfApi().dataset_info(self.name, revision=self.revision).sha)
+        except (RepositoryNotFoundError, RevisionNotFoundError) as error:
+            raise PrecisError(_unreachable(self.name, self.revision, error)) from error
+        except (HfHubHTTPError, httpx.HTTPError) as error:
+            raise ConnectionError(_first_line(error)) from error
+
+    def _wanted(self, dataset: Mapping[str, Any]) -> dict[str, str]:
+        """Our splits, and what the dataset calls them."""
+        wanted = {ours: theirs for ours, theirs in self.splits.items() if theirs is not None}
+        missing = sorted(set(wanted.values()) - set(dataset))
+        if missing:
+            raise PrecisError(
+                f"corpus.hub.splits: {self.name} has no split {', '.join(map(repr, missing))}; "
+                f"there: {', '.join(sorted(dataset))}"
+            )
+        return wanted
+
+    def _load(self, streaming: bool = False) -> Mapping[str, Any]:
         import datasets  # takes seconds, and the other sources do without
         import httpx
         from datasets.exceptions import DatasetNotFoundError
 
         datasets.disable_progress_bars()
         try:
-            loaded: Mapping[str, Any] = datasets.load_dataset(self.name, self.config, revision=self.revision)
+            loaded: Mapping[str, Any] = datasets.load_dataset(
+                self.name, self.config, revision=self.revision, streaming=streaming
+            )
             return loaded
         except ValueError as error:
             raise PrecisError(f"corpus.hub: {self.name} cannot be loaded: {_first_line(error)}") from error
@@ -81,6 +130,50 @@ class HubReader:
         except datasets.exceptions.DatasetGenerationError as error:
             cause = error.__cause__ or error
             raise PrecisError(f"corpus.hub: {self.name} is damaged: {_first_line(cause)}") from error
+
+
+@dataclass(frozen=True)
+class HubShard:
+    """A piece of a split of a dataset; see `precis.corpora.streaming`."""
+
+    name: str
+    split: str
+    version: str
+    rows: Callable[[], Iterator[dict[str, Any]]]
+    columns: Columns
+    digest: str | None = None
+
+    def read(self) -> Iterator[Article]:
+        """Its rows; raises PrecisError if they have other columns or cannot be read, UnreachableError in time."""
+        columns = self.columns
+        for number, row in enumerate(self.rows(), start=1):
+            if number == 1:
+                columns.check(row, f"shard {self.name}")
+                columns = replace(columns, sentences=isinstance(row[columns.document], list))
+            yield columns.article(row, f"{self.name}:{number}")
+
+
+def _rows_of_shard(split: Any, number: int) -> Iterator[dict[str, Any]]:
+    import datasets
+    import httpx
+    import pyarrow as pa
+
+    try:
+        # of one shard alone, so that what is left of a run that was cut off can be read without the rest
+        yield from split.shard(split.num_shards, number)
+    except (ConnectionError, TimeoutError, httpx.HTTPError) as error:
+        raise UnreachableError(f"the hub does not answer: {_first_line(error)}. {_ONLINE}") from error
+    except (datasets.exceptions.DatasetsError, pa.ArrowException, OSError, ValueError) as error:
+        raise PrecisError(f"corpus.hub: shard {number} is damaged: {_first_line(error)}") from error
+
+
+def _version_of_folder(folder: Path) -> str:
+    about = [
+        f"{path.relative_to(folder)} {path.stat().st_size} {path.stat().st_mtime_ns}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    return hashlib.sha256("\n".join(about).encode()).hexdigest()
 
 
 def _goes_offline_if_unreachable() -> bool:

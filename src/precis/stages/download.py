@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from precis.corpora.article import (
+    MAX_BATCH_ROWS,
     RAW_SCHEMA,
     SPLITS,
     Article,
@@ -26,9 +27,10 @@ from precis.corpora.article import (
 )
 from precis.corpora.columns import Columns
 from precis.corpora.docstrings import Wanted, read_docstrings
-from precis.corpora.files import FilesReader, Limits, Retries
+from precis.corpora.files import FilesReader, Limits, Retries, file_shards
 from precis.corpora.hub import HubReader
 from precis.corpora.splits import Shares, group_of, pick, split_by_hash, split_by_time
+from precis.corpora.streaming import Buffer, Shard, StreamedParts, quotas, read_parts
 from precis.errors import PrecisError
 from precis.files import atomic_directory, remove_leftovers
 from precis.params import CorpusParams, load_params
@@ -37,6 +39,7 @@ from precis.stages.entry import run_stage
 log = logging.getLogger(__name__)
 
 RAW = Path("data/raw")
+STREAM = Path(".work/stream")  # outside of DVC's outputs, which it removes before the stage runs
 _POOL_SCHEMA = pa.schema(
     [
         *RAW_SCHEMA,
@@ -79,13 +82,91 @@ def download(
         cuts = split_by_time(np.frombuffer(times, dtype=np.float64), shares) if by_time else None
         with atomic_directory(folder) as temporary:
             counts = _write_splits(pool, temporary, highest, cuts, shares, given)
-            sums: dict[str, Any] = {
-                split: {"rows": counts[split], "sha256": _sha256(temporary / f"{split}.parquet")}
-                for split in SPLITS
-            }
-            if sources:
-                sums["sources"] = dict(sorted(sources.items()))
-            (temporary / "checksums.json").write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
+            return _write_sums(temporary, counts, sources)
+
+
+def download_stream(
+    shards: list[Shard],
+    folder: Path,
+    work: Path,
+    *,
+    buffer: Buffer,
+    shares: Shares,
+    max_rows: int | None,
+    references: str | None = None,
+) -> dict[str, Any]:
+    """Write the three splits of a corpus that is not copied here; what a kill leaves in `work` is gone on with.
+
+    Args:
+        shards: the pieces of the corpus.
+        folder: as for `download`.
+        work: for the rows taken so far, until all are in `folder`.
+        buffer: how rows are mixed.
+        shares: what is held out of a corpus that comes in one piece, or lacks a split, and what share of `max_rows` is
+            taken of splits that it comes with.
+        max_rows: how many rows to take; no more of the corpus is read than that needs. None takes all.
+        references: the column of references, which no row may have.
+
+    Returns:
+        as `download`; `sources` has what the store calls the contents of its files.
+    """
+    remove_leftovers(folder)
+    streamed = StreamedParts(work, shards, buffer, quotas(shards, max_rows, shares.validation, shares.test))
+    parts = streamed.fill()
+    if not parts:
+        raise PrecisError("the corpus has no rows; is params.yaml: corpus right?")
+    given = {shard.split for shard in shards if shard.split is not None}
+    digests = {shard.name: shard.digest for shard in shards if shard.digest is not None}
+    with atomic_directory(folder) as temporary:
+        counts = _write_stream(parts, temporary, shares, given, references)
+        sums = _write_sums(temporary, counts, digests)
+    streamed.clear()
+    return sums
+
+
+def _write_stream(
+    parts: list[Path], folder: Path, shares: Shares, given: set[str], references: str | None
+) -> Counter[str]:
+    """Put the rows of all parts into their splits; memory holds a few of each."""
+    counts: Counter[str] = Counter()
+    writers = {split: parquet_writer(folder / f"{split}.parquet", RAW_SCHEMA) for split in SPLITS}
+    waiting: dict[str, list[Article]] = {split: [] for split in SPLITS}
+    has_references = False
+
+    def write(split: str) -> None:
+        for batch in batches(waiting[split], RAW_SCHEMA):
+            writers[split].write_batch(batch)
+        waiting[split].clear()
+
+    try:
+        for row in read_parts(parts):
+            has_references = has_references or row.references is not None
+            split = row.split or _split_of(row, None, shares)
+            if split == "train" and given and given != set(SPLITS):
+                split = _fill(row, shares, given)
+            counts[split] += 1
+            waiting[split].append(row)
+            if len(waiting[split]) == MAX_BATCH_ROWS:
+                write(split)
+        for split in SPLITS:
+            write(split)
+    finally:
+        for writer in writers.values():
+            writer.close()
+    if references is not None and not has_references:
+        raise PrecisError(
+            f"corpus.columns.references: no row has a column `{references}`; a corpus without references has null there"
+        )
+    return counts
+
+
+def _write_sums(folder: Path, counts: Counter[str], sources: Mapping[str, str] | None) -> dict[str, Any]:
+    sums: dict[str, Any] = {
+        split: {"rows": counts[split], "sha256": _sha256(folder / f"{split}.parquet")} for split in SPLITS
+    }
+    if sources:
+        sums["sources"] = dict(sorted(sources.items()))
+    (folder / "checksums.json").write_text(json.dumps(sums, indent=2) + "\n", encoding="utf-8")
     log.info("data/raw: %s", ", ".join(f"{counts[split]:,} {split}" for split in SPLITS))
     return sums
 
@@ -165,6 +246,15 @@ def _fill(article: Article, shares: Shares, given: set[str]) -> str:
     return split_by_hash(group_of(article), missing)
 
 
+def _shards(corpus: CorpusParams) -> list[Shard]:
+    """The pieces of the corpus, none of which is copied here."""
+    columns = Columns(**corpus.columns.model_dump())
+    retries = Retries(corpus.retries.attempts, corpus.retries.wait_seconds)
+    if corpus.source == "files":
+        return list(file_shards(corpus.files.path, _patterns(corpus), columns, _limits(corpus), retries))
+    return list(_hub_reader(corpus, columns, retries).shards())
+
+
 def _articles(
     corpus: CorpusParams, distribution: str, folder: Path, sources: dict[str, str]
 ) -> Iterable[Article]:
@@ -175,15 +265,25 @@ def _articles(
         case "docstrings":
             return read_docstrings(distribution, Wanted(**corpus.docstrings.model_dump()))
         case "files":
-            files = corpus.files
-            limits = Limits(files.max_row_bytes, files.max_decompressed_bytes, files.max_decompression_ratio)
-            patterns = {"train": files.train, "validation": files.validation, "test": files.test}
-            return FilesReader(files.path, patterns, columns, limits, retries, folder, sources).read()
+            patterns, limits = _patterns(corpus), _limits(corpus)
+            return FilesReader(corpus.files.path, patterns, columns, limits, retries, folder, sources).read()
         case "hub":
-            hub = corpus.hub
-            assert hub.name is not None  # params.yaml is checked for it
-            splits = hub.splits.model_dump()
-            return HubReader(hub.name, hub.config, hub.revision, splits, columns, retries).read()
+            return _hub_reader(corpus, columns, retries).read()
+
+
+def _patterns(corpus: CorpusParams) -> dict[str, str | None]:
+    return {"train": corpus.files.train, "validation": corpus.files.validation, "test": corpus.files.test}
+
+
+def _limits(corpus: CorpusParams) -> Limits:
+    files = corpus.files
+    return Limits(files.max_row_bytes, files.max_decompressed_bytes, files.max_decompression_ratio)
+
+
+def _hub_reader(corpus: CorpusParams, columns: Columns, retries: Retries) -> HubReader:
+    hub = corpus.hub
+    assert hub.name is not None  # params.yaml is checked for it
+    return HubReader(hub.name, hub.config, hub.revision, hub.splits.model_dump(), columns, retries)
 
 
 def _parent(folder: Path) -> Path:
@@ -200,6 +300,17 @@ def main() -> None:
     """Run the stage with params.yaml."""
     corpus = load_params().corpus
     shares = Shares(corpus.split.validation_share, corpus.split.test_share)
+    if corpus.streaming:
+        download_stream(
+            _shards(corpus),
+            RAW,
+            STREAM,
+            buffer=Buffer(corpus.shuffle.buffer_rows, corpus.shuffle.seed),
+            shares=shares,
+            max_rows=corpus.max_rows,
+            references=corpus.columns.references,
+        )
+        return
     remove_leftovers(RAW.with_name("fetched"))
     with tempfile.TemporaryDirectory(dir=_parent(RAW), prefix=".fetched.", suffix=".part") as fetched:
         sources: dict[str, str] = {}
