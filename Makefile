@@ -104,11 +104,11 @@ serve-flows: set-up ## Prefect server, worker and the nightly schedule on this m
 
 .PHONY: services
 services: set-up ## PostgreSQL and an S3 store on this machine, to try what a team shares
-	@python flows/services.py start
+	@python flows/stores.py start
 
 .PHONY: services-stop
 services-stop: set-up ## end them; what is in them stays
-	@python flows/services.py stop
+	@python flows/stores.py stop
 
 .PHONY: doctor
 doctor: set-up ## what is wrong with the set-up, dvc.yaml, the stores and the runs, and how to mend it

@@ -1,7 +1,8 @@
-"""Server, worker and schedule on one machine, each started again when it ends: `make serve-flows`.
+"""Server, workers and schedule on one machine, each started again when it ends: `make serve-flows`.
 
-Everything listens on this machine only. The server keeps its state in PREFECT_HOME, so that schedules and
-history survive a restart. Ctrl-C or SIGTERM ends all of it, a flow run that is under way included.
+Everything listens on this machine only. The server keeps its state in PREFECT_HOME, or in the database that
+PREFECT_API_DATABASE_CONNECTION_URL names, so that schedules and history survive a restart. Ctrl-C or SIGTERM ends
+all of it, a flow run that is under way included.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -26,6 +28,7 @@ POOL = "precis"
 CLOSED_SERVER = Path(__file__).with_name("closed_server.py")
 # a flow run says every 30 s that it lives; after 90 s of silence it is called crashed, and its place is free
 HEARTBEAT_SECONDS, SILENCE_SECONDS = 30, 90
+TAKEN_SECONDS = 120.0  # a run that a worker has taken begins sooner, or its worker is dead
 LONGEST_WAIT = 60.0  # seconds between two starts of something that ends at once
 
 
@@ -37,6 +40,7 @@ class Service:
     command: list[str]
     process: subprocess.Popen[bytes] | None = None
     starts: list[float] = field(default_factory=list)
+    is_asked: bool = False  # to end
 
     def is_alive(self) -> bool:
         """Whether the process runs."""
@@ -55,13 +59,21 @@ class Service:
             print(f"{self.name} ended with {self.process.returncode}: starting it again", flush=True)
         self.starts.append(now)
         self.process = subprocess.Popen(self.command, env=dict(environment), start_new_session=True)
+        self.is_asked = False
+
+    def ask_to_end(self) -> None:
+        """Tell the process to end, and do not wait; once, as Prefect takes a second signal for a kill."""
+        if self.is_alive() and not self.is_asked:
+            assert self.process is not None
+            self.process.terminate()
+            self.is_asked = True
 
     def stop(self, seconds: float) -> None:
         """End the process and what it started."""
         if self.process is None:
             return
         if self.process.poll() is None:
-            self.process.terminate()
+            self.ask_to_end()
             try:
                 self.process.wait(seconds)
             except subprocess.TimeoutExpired:
@@ -73,7 +85,7 @@ class Service:
         self.process.wait()
 
 
-def serve(root: Path, port: int) -> int:
+def serve(root: Path, port: int, num_workers: int) -> int:
     """Run until a signal; gives the exit code."""
     ended: list[int] = []
 
@@ -87,8 +99,12 @@ def serve(root: Path, port: int) -> int:
     environment = server_environment(url)
     prefect = [sys.executable, "-m", "prefect"]
     server = Service("server", [sys.executable, str(CLOSED_SERVER), "--port", str(port)])
-    worker = Service("worker", [*prefect, "worker", "start", "--pool", POOL, "--type", "process"])
+    workers = [
+        Service(name, [*prefect, "worker", "start", "--pool", POOL, "--type", "process", "--name", name])
+        for name in (f"{socket.gethostname()}-{number}" for number in range(1, num_workers + 1))
+    ]
     is_deployed = False
+    tidy_at: float | None = None  # when others were at work while one died
     try:
         while not ended:
             server.keep_alive(environment)
@@ -97,13 +113,22 @@ def serve(root: Path, port: int) -> int:
                     deploy(root, environment)
                     is_deployed = True
                     print(f"schedule: see http://127.0.0.1:{port}/deployments; Ctrl-C ends it", flush=True)
-                if not worker.is_alive():
+                if not any(worker.is_alive() for worker in workers):
                     run_self("--tidy-up", root, environment)
-                worker.keep_alive(environment)
+                elif not all(worker.is_alive() for worker in workers) and tidy_at is None:
+                    tidy_at = time.monotonic() + TAKEN_SECONDS
+                if tidy_at is not None and time.monotonic() > tidy_at:
+                    tidy_at = None
+                    run_self("--tidy-up-old", root, environment)
+                for worker in workers:
+                    worker.keep_alive(environment)
             time.sleep(0.5)
     finally:
-        # the worker first: it ends its flow runs, which the server is still told of
-        worker.stop(pipeline.GRACE_SECONDS + 10)
+        # the workers first: they end their flow runs, which the server is still told of
+        for worker in workers:
+            worker.ask_to_end()
+        for worker in workers:
+            worker.stop(pipeline.GRACE_SECONDS + 10)
         server.stop(10)
     return 128 + ended[0]
 
@@ -150,14 +175,17 @@ def run_self(option: str, root: Path, environment: Mapping[str, str]) -> None:
     subprocess.run([sys.executable, __file__, option], cwd=root, env=dict(environment), check=False)
 
 
-def tidy_up() -> None:
-    """Close what a dead worker leaves, and let one run catch up for all that were missed; no worker is alive now.
+def tidy_up(taken_before: float = 0.0) -> None:
+    """Close what a dead worker leaves, and let one run catch up for all that were missed.
 
     A run that a killed worker had taken and not started sends no heartbeat that could stop, and would hold the one
     place of its deployment for ever. Of the runs that a schedule had made for the time when nothing ran here, the
     newest is left: it looks for all that is new.
+
+    Args:
+        taken_before: how many seconds ago a run must have been taken to be closed; 0 when no worker is alive.
     """
-    from datetime import UTC, datetime
+    from datetime import UTC, datetime, timedelta
 
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import (
@@ -182,9 +210,14 @@ def tidy_up() -> None:
     )
     pool = WorkPoolFilter(name=WorkPoolFilterName(any_=[POOL]))
     with get_client(sync_client=True) as client:
+        long_ago = datetime.now(tz=UTC) - timedelta(seconds=taken_before)
         for run in client.read_flow_runs(flow_run_filter=taken, work_pool_filter=pool):
+            if run.state is None or run.state.timestamp > long_ago:
+                continue
             client.set_flow_run_state(run.id, Crashed(message="its worker died before it began"), force=True)
             print(f"closed {run.name}: its worker died before it began", flush=True)
+        if taken_before:
+            return  # those that are due, another worker will take
         caught_up = set()
         # at most 100 of a deployment: Prefect makes no more of them ahead
         for run in client.read_flow_runs(
@@ -234,8 +267,10 @@ def main() -> int:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--port", type=int, default=4200)
+    parser.add_argument("--workers", type=int, default=1, help="when one dies, another goes on at once")
     parser.add_argument("--close-dead-runs", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--tidy-up", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--tidy-up-old", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.close_dead_runs:
         close_dead_runs()
@@ -243,7 +278,12 @@ def main() -> int:
     if arguments.tidy_up:
         tidy_up()
         return 0
-    return serve(Path.cwd(), arguments.port)
+    if arguments.tidy_up_old:
+        tidy_up(TAKEN_SECONDS)
+        return 0
+    if arguments.workers < 1:
+        parser.error("--workers must be at least 1")
+    return serve(Path.cwd(), arguments.port, arguments.workers)
 
 
 if __name__ == "__main__":

@@ -40,10 +40,17 @@ REMOTE = "https://user:CANARYoftheremote@example.invalid/tickets.git"  # pragma:
 
 
 class Project:
-    """A copy of the repository in a folder, under git and DVC."""
+    """A copy of the repository in a folder, under git and DVC.
 
-    def __init__(self, folder: Path, *, num_rows: int = 300) -> None:
+    Args:
+        folder: where.
+        num_rows: of the corpus.
+        stores: the environment that leads to the stores; None: those of the folder.
+    """
+
+    def __init__(self, folder: Path, *, num_rows: int = 300, stores: dict[str, str] | None = None) -> None:
         self.folder = folder
+        self.stores = stores or {}
         folder.mkdir(parents=True, exist_ok=True)
         for source in tracked_files():
             target = folder / source.relative_to(ROOT)
@@ -69,7 +76,9 @@ class Project:
         }
         for name in ("MLFLOW_TRACKING_URI", "MLFLOW_REGISTRY_URI", "PYTHONDONTWRITEBYTECODE"):
             environment.pop(name, None)
-        return environment
+        if self.stores:
+            del environment["AWS_SECRET_ACCESS_KEY"]  # it would go before the file with the store's own
+        return environment | self.stores
 
     def run(
         self, *command: str, check: bool = True, timeout: float = 500

@@ -26,10 +26,12 @@ class Services:
     Args:
         project: with its flows and its prefect.yaml.
         folder: for the server's database and the log.
+        workers: how many of Prefect's.
     """
 
-    def __init__(self, project: Project, folder: Path) -> None:
+    def __init__(self, project: Project, folder: Path, workers: int = 1) -> None:
         self.project = project
+        self.workers = workers
         self.folder = folder
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -44,7 +46,7 @@ class Services:
         environment.pop("PREFECT_API_URL", None)
         with (self.folder / "services.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "flows/serve.py", "--port", str(self.port)],
+                [sys.executable, "flows/serve.py", "--port", str(self.port), "--workers", str(self.workers)],
                 cwd=self.project.folder,
                 env=environment,
                 stdout=log,
@@ -127,7 +129,7 @@ class Services:
     def set_state(self, run: str, kind: str) -> None:
         self.ask(f"flow_runs/{run}/set_state", {"state": {"type": kind}})
 
-    def wait(self, what: str, condition: Callable[[], object], seconds: float = 240) -> Any:
+    def wait(self, what: str, condition: Callable[[], object], seconds: float = 1200) -> Any:
         """Wait until the condition gives something; a server that is down just now is no answer."""
         end = time.monotonic() + seconds
         while True:

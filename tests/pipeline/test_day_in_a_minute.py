@@ -1,34 +1,51 @@
 """A day of nightly retraining in a few minutes, with what goes wrong in a year.
 
-Server, worker and a schedule of a few seconds; data that stays, changes, breaks and drifts; the worker, the server
-and the training process are killed on the way.
+Server, workers and a schedule of a few seconds; data that stays, changes, breaks and drifts; a worker, the server
+and the training process are killed on the way. Once with all stores in files and one worker; once with MLflow and
+Prefect in PostgreSQL, the corpus and MLflow's files in an S3 store, and two workers.
 """
 
 import json
+import os
+import signal
+from contextlib import nullcontext
 
+import psutil
 import pytest
 from project import Project, write_tickets
+from real_stores import move_corpus, real_stores
+
 from services import Services, edit_yaml
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(2400)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200)]
 INTERVAL = 12  # seconds between two scheduled runs
 NEW = "data/source/new.jsonl"  # what came in since
 
 
 class Day(Services):
-    """The project of a day with its history."""
+    """The project of a day with its history.
 
-    def __init__(self, folder):
-        super().__init__(Project(folder / "tickets"), folder)
+    Args:
+        folder: for all of it.
+        stores: real ones; None: files in the folder.
+        workers: how many of Prefect's.
+    """
+
+    def __init__(self, folder, stores, workers):
+        environment = stores.environment if stores is not None else None
+        super().__init__(Project(folder / "tickets", stores=environment), folder, workers=workers)
+        self.stores = stores
+        self.new_documents = NEW
         self.project.keep_only("pointer")
+        if stores is not None:
+            self.new_documents = f"{move_corpus(self.project, stores, 'source')}/new.jsonl"
         edit_yaml(self.project.folder / "prefect.yaml", self.every_few_seconds)
         self.commit("One model, a short night")
 
-    @staticmethod
-    def every_few_seconds(deployments):
+    def every_few_seconds(self, deployments):
         retrain = next(one for one in deployments["deployments"] if one["name"] == "retrain")
         retrain["schedules"] = [{"interval": INTERVAL}]
-        retrain["parameters"]["new_documents"] = NEW
+        retrain["parameters"]["new_documents"] = self.new_documents
 
     def commit(self, why):
         who = ("-c", "user.name=t", "-c", "user.email=t@localhost")
@@ -36,12 +53,24 @@ class Day(Services):
         self.project.run("git", *who, "commit", "-qm", why, check=False)
 
     def write_new(self, change):
-        """A hundred new tickets, each text changed; whole at once, as a file that is moved in."""
-        path = self.project.folder / NEW
-        part = path.with_name(".new.part")
+        """A hundred new tickets, each text changed."""
+        part = self.folder / "new.jsonl"
         write_tickets(part, 100, seed=2)
-        part.write_text(change(part.read_text().replace('"ticket-', '"later-')))
-        part.replace(path)
+        self.put_new(change(part.read_text().replace('"ticket-', '"later-')).encode())
+
+    def put_new(self, content):
+        """The file of new tickets, whole at once as one that is moved in; None takes it away."""
+        if self.stores is not None:
+            file = self.stores.bucket().Object("source/new.jsonl")
+            file.delete() if content is None else file.put(Body=content)
+            return
+        path = self.project.folder / NEW
+        if content is None:
+            path.unlink()
+        else:
+            part = path.with_name(".new.part")
+            part.write_bytes(content)
+            part.replace(path)
 
     def history(self):
         done = self.project.run("precis", "history", "--json", check=False)
@@ -55,7 +84,24 @@ class Day(Services):
         self.wait(name, lambda: self.states().count(name) > before)
 
     def wait_for_training(self):
-        self.wait("a training", lambda: any("stages.train" in line for _, line in self.stages()), 400)
+        self.wait("a training", lambda: any("stages.train" in line for _, line in self.stages()))
+
+    def kill_a_worker(self):
+        """Kill the one that trains; whether there was one."""
+        for pid, line in self.processes():
+            if "prefect worker start" in line and self.is_above_a_stage(pid):
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False
+
+    def is_above_a_stage(self, pid):
+        below = {pid}
+        # a stage has a session of its own, but its parents lead back to its worker
+        while True:
+            more = {child.pid for one in below for child in children(one)} - below
+            if not more:
+                return any(stage in below for stage, _ in self.stages())
+            below |= more
 
     def cancel(self):
         """Cancel the flow run that is under way, as the button of the UI does."""
@@ -63,12 +109,20 @@ class Day(Services):
         self.set_state(run["id"], "CANCELLING")
 
 
-@pytest.fixture
-def day(tmp_path):
-    day = Day(tmp_path)
-    day.start()
-    yield day
-    day.close()
+def children(pid):
+    try:
+        return psutil.Process(pid).children()
+    except psutil.NoSuchProcess:
+        return []
+
+
+@pytest.fixture(params=["files", pytest.param("PostgreSQL and S3", marks=pytest.mark.services)])
+def day(request, tmp_path):
+    with real_stores() if request.param != "files" else nullcontext() as stores:
+        day = Day(tmp_path, stores, workers=1 if stores is None else 2)
+        day.start()
+        yield day
+        day.close()
 
 
 def test_a_day_in_a_minute(day):
@@ -82,8 +136,8 @@ def test_a_day_in_a_minute(day):
     project.set_params({"train": {"max_epochs": 12}})
     day.commit("Train longer")
     day.wait_for_training()
-    assert day.kill("prefect worker start")
-    day.wait("a better champion", lambda: len(day.history()) == 2, 400)
+    assert day.kill_a_worker()
+    day.wait("a better champion", lambda: len(day.history()) == 2)
     assert (day.last()["event"], day.last()["champion_after"]) == ("promote", 2)
 
     # worse; the server is killed while it trains
@@ -91,20 +145,19 @@ def test_a_day_in_a_minute(day):
     day.commit("Train badly")
     day.wait_for_training()
     assert day.kill("closed_server.py")
-    day.wait("a refusal", lambda: len(day.history()) == 3, 400)
+    day.wait("a refusal", lambda: len(day.history()) == 3)
     assert (day.last()["event"], day.last()["champion_after"]) == ("keep", 2)
 
     # the good parameters again: the same bytes are version 2, which is champion already
     project.set_params({"train": {"max_epochs": 12, "learning_rate": 0.01}})
     day.commit("Train well again")
-    day.wait("the end of it", lambda: project.json("reports/registered.json")["version"] == 2, 400)
+    day.wait("the end of it", lambda: project.json("reports/registered.json")["version"] == 2)
     day.wait_for_more("Unchanged")
 
     # corrupt: a file that is no JSON
-    broken = project.folder / NEW
-    broken.write_bytes(b"\x00\xff not json\n" * 400)
+    day.put_new(b"\x00\xff not json\n" * 400)
     day.wait_for_more("Failed")
-    broken.unlink()
+    day.put_new(None)
 
     # new tickets like those before are not worth a training
     day.wait_for_more("Unchanged")
@@ -118,9 +171,9 @@ def test_a_day_in_a_minute(day):
     )
     day.wait_for_training()
     day.cancel()
-    day.wait("the end of a cancelled training", lambda: not day.stages(), 15)
+    day.wait("the end of a cancelled training", lambda: not day.stages(), 60)
     day.wait("a training", lambda: day.kill("precis.stages.train"))
-    day.wait("a decision on it", lambda: len(day.history()) == 4, 400)
+    day.wait("a decision on it", lambda: len(day.history()) == 4)
     last = day.last()
     assert last["version"] == 4
     assert last["champion_after"] == (4 if last["event"] == "promote" else 2)

@@ -4,7 +4,7 @@ PostgreSQL, with a database for MLflow and one for Prefect, and SeaweedFS, an ob
 bucket. Both listen on loopback, with passwords that are made here and stay in files which only their owner reads; the
 addresses carry none. What is in them survives a stop. The folder, and nothing else, says what was started.
 
-It imports nothing of precis and nothing of Prefect.
+It imports nothing of precis and nothing of Prefect, whose tables a process of its own makes.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Services:
             if not self.database_runs():
                 started.append(self._stop_database)
                 self._start_database(programs)
+                self._make_tables_of_prefect()
             if not self.object_store_runs():
                 started.append(self._stop_object_store)
                 self._start_object_store(weed)
@@ -164,6 +165,18 @@ class Services:
             )
             if done.returncode != 0 and "already exists" not in done.stderr:
                 raise ServicesError(f"the database {name} cannot be made: {_last_line(done.stderr)}")
+
+    def _make_tables_of_prefect(self) -> None:
+        """Several servers that are the first at once would get in each other's way."""
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
+            env={**os.environ, **self.environment()},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise ServicesError(f"Prefect's tables cannot be made: {_last_line(done.stdout + done.stderr)}")
 
     def _make_database(self, programs: Path) -> None:
         self._database.mkdir(mode=0o700, exist_ok=True)
