@@ -1,5 +1,6 @@
 """A corpus with something for every check, and the stages that prepare it run as processes."""
 
+import importlib.util
 import json
 import os
 import random
@@ -7,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from ruamel.yaml import YAML
 
@@ -45,14 +48,32 @@ def write_params(folder, **execution):
     params["prepare"]["near_duplicates"]["search"] = True
     for check in params["prepare"]["checks"].values():
         check["max_share"] = 1.0
+    params["evaluation"]["batch_size"] = 16
+    params["evaluation"]["resamples"] = 100
     params["execution"] |= execution
     with (folder / "params.yaml").open("w") as file:
         yaml.dump(params, file)
 
 
-def run_stage(name, folder, timeout=280, **environment):
+def write_model(folder, num_rows):
+    """A small model, models/pointer, and a test split for it to summarize, with sources of all lengths."""
+    path = ROOT / "tests/serving/tiny_model.py"
+    spec = importlib.util.spec_from_file_location("tiny_model", path)
+    tiny = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tiny)
+    tiny.write_model(folder / "models/pointer", "pointer")
+    generator = random.Random(7)
+    words = " ".join(tiny.DOCUMENTS).split()
+    documents = [" ".join(generator.choices(words, k=generator.randint(3, 30))) for _ in range(num_rows)]
+    columns = {"id": [f"row/{n}" for n in range(num_rows)], "document": documents}
+    columns["summary"] = [" ".join(document.split()[:4]) for document in documents]
+    (folder / "data/prepared").mkdir(parents=True)
+    pq.write_table(pa.table(columns), folder / "data/prepared/test.parquet", row_group_size=100)
+
+
+def run_stage(name, folder, *arguments, timeout=280, **environment):
     return subprocess.run(
-        [sys.executable, "-m", f"precis.stages.{name}"],
+        [sys.executable, "-m", f"precis.stages.{name}", *arguments],
         cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import contents, run_stage, write_params
+from conftest import contents, run_stage, write_model, write_params
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 
@@ -27,6 +27,19 @@ def test_ray_prepares_and_encodes_the_same_bytes(prepared_here, tmp_path):
         assert done.returncode == 0, done.stderr
         assert "Dataset" not in done.stdout + done.stderr  # Ray Data's own talk
     assert contents(folder) == contents(prepared_here)
+
+
+def test_a_pool_of_models_writes_the_same_summaries_and_scores(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    write_model(here, num_rows=600)  # ten windows, for two processes and for two actors
+    shutil.copytree(here, there)
+    write_params(here, engine="local")
+    write_params(there, engine="ray", workers=2, cpus_per_worker=0.5)
+    for folder in (here, there):
+        done = run_stage("evaluate", folder, "--model", "pointer")
+        assert done.returncode == 0, done.stderr
+    assert (here / "reports/pointer/summaries.jsonl").read_text().count("\n") == 600
+    assert contents(there) == contents(here)
 
 
 def test_an_address_where_nobody_answers_is_one_message(prepared_here, tmp_path):

@@ -67,7 +67,7 @@ class CorpusEvaluation:
     """Adds up one system's summaries, window by window; keeps a few numbers per document, no text.
 
     Args:
-        rouge: the scorer.
+        rouge: the scorer; None where windows come with their scores.
         words: splits a text into the words that the vocabulary has.
         known: tells whether the target vocabulary has a word.
         length_bounds: rising numbers of words of a document, at which ranges of lengths end.
@@ -75,7 +75,7 @@ class CorpusEvaluation:
 
     def __init__(
         self,
-        rouge: ParallelRouge,
+        rouge: ParallelRouge | None,
         words: Callable[[str], list[str]],
         known: Callable[[str], bool],
         *,
@@ -91,9 +91,19 @@ class CorpusEvaluation:
         self._scores: list[NDArray[np.float64]] = []
         self._bucket_of: list[int] = []
 
-    def add(self, window: Sequence[Summarized]) -> list[dict[str, float]]:
-        """Score a window; gives each document's ROUGE, in points."""
-        scores = self._rouge.score((one.references, one.summary) for one in window).values * POINTS
+    def add(
+        self, window: Sequence[Summarized], known_scores: NDArray[np.float64] | None = None
+    ) -> list[dict[str, float]]:
+        """Score a window; gives each document's ROUGE, in points.
+
+        Args:
+            window: some documents.
+            known_scores: their ROUGE, from 0 to 1, if somebody computed it: (N, len(ROUGE_TYPES)).
+        """
+        if known_scores is None:
+            assert self._rouge is not None
+            known_scores = self._rouge.score((one.references, one.summary) for one in window).values
+        scores = known_scores * POINTS
         self._scores.append(scores)
         for one in window:
             source = self._words(one.document)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -29,13 +32,18 @@ class Engine(Protocol):
         function: Callable[[pa.RecordBatch], Result],
         *,
         columns: list[str] | None = None,
+        chunk_rows: int = CHUNK_ROWS,
+        keeps: bool = False,
     ) -> Iterator[Result]:
-        """Give `function` the rows of a Parquet file, `CHUNK_ROWS` at a time; only few results wait.
+        """Give `function` the rows of a Parquet file, some at a time; only few results wait.
 
         Args:
             path: the file; every machine sees it under this name.
             function: of a batch of rows.
             columns: which to read; None reads all.
+            chunk_rows: rows of a batch; the last has the rest.
+            keeps: whether the function keeps something large, such as a model, from call to call: then few
+                processes call it, each many times, and a call is long.
         """
         ...
 
@@ -48,17 +56,20 @@ class Engine(Protocol):
 
 def read_rows(path: Path, start: int, stop: int, columns: list[str] | None = None) -> pa.RecordBatch:
     """The rows from `start` to before `stop` of a Parquet file: no other row groups are read."""
-    with pq.ParquetFile(str(path), pre_buffer=False) as file:
-        groups: list[int] = []
-        first = end = 0
-        for number in range(file.num_row_groups):
-            num_rows = file.metadata.row_group(number).num_rows
-            if end + num_rows > start and end < stop:
-                if not groups:
-                    first = end
-                groups.append(number)
-            end += num_rows
-        table = file.read_row_groups(groups, columns=columns, use_threads=False)
-    rows = table.slice(start - first, stop - start).combine_chunks().to_batches()
-    assert len(rows) == 1, "no rows there"
-    return rows[0]
+    state = path.stat()
+    metadata, ends = _footer(path, state.st_size, state.st_mtime_ns)
+    first, last = np.searchsorted(ends, [start, stop - 1], side="right")
+    assert start < stop <= ends[-1], "no rows there"
+    with pq.ParquetFile(str(path), metadata=metadata, pre_buffer=False) as file:
+        table = file.read_row_groups(range(first, last + 1), columns=columns, use_threads=False)
+    before = int(ends[first - 1]) if first else 0
+    (rows,) = table.slice(start - before, stop - start).combine_chunks().to_batches()
+    return rows
+
+
+@lru_cache(maxsize=2)
+def _footer(path: Path, size: int, modified: int) -> tuple[pq.FileMetaData, NDArray[np.int64]]:
+    """Where the row groups end. It is as long as the file is: read for each chunk, it would cost its square."""
+    metadata = pq.read_metadata(str(path))
+    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    return metadata, np.cumsum(sizes, dtype=np.int64)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from precis.execution.engine import CHUNK_ROWS, Item, Result, Shared, read_rows
 
 _TOKEN = Path.home() / ".ray/auth_token"  # where `ray get-auth-token --generate` puts it
 CHUNKS_PER_TASK = 4  # a task of a few milliseconds would be mostly Ray's own work
+_MOST_BLOCKS = 10_000  # that are put into the cluster's memory beforehand, with a few numbers in each
+CHUNKS_AHEAD = 2  # of each actor: the next one is there when it is done with one
 
 
 @contextmanager
@@ -97,26 +101,34 @@ class RayEngine:
         function: Callable[[pa.RecordBatch], Result],
         *,
         columns: list[str] | None = None,
+        chunk_rows: int = CHUNK_ROWS,
+        keeps: bool = False,
     ) -> Iterator[Result]:
-        """See `Engine.map_rows`; each worker reads its own rows."""
+        """See `Engine.map_rows`; each worker reads its own rows. What is kept, actors keep."""
         import ray
 
         path = path.resolve()
         num_rows = pq.read_metadata(str(path)).num_rows
-        num_chunks = -(-num_rows // CHUNK_ROWS)
+        num_chunks = -(-num_rows // chunk_rows)
         if num_chunks == 0:
             return
-        num_tasks = -(-num_chunks // CHUNKS_PER_TASK)
-        chunks = ray.data.range(num_chunks, override_num_blocks=num_tasks)
-        on_rows: Any = _on_rows  # Ray Data's own types leave a batch in NumPy's form open
-        results = chunks.map_batches(
-            on_rows,
-            batch_size=1,
-            batch_format="numpy",
-            num_cpus=self._cpus,
-            concurrency=self._workers or None,
-            fn_args=(function, path, num_rows, columns),
-        )
+        on_rows: Any = _OnRows(function, path, num_rows, columns, chunk_rows)
+        chunks: Any
+        if keeps:
+            size = min(num_chunks, self._num_workers())
+            # a lost actor waits for room: the others make it as soon as they have nothing to do
+            pool = ray.data.ActorPoolStrategy(
+                min_size=1, initial_size=size, max_size=size, max_tasks_in_flight_per_actor=CHUNKS_AHEAD
+            )
+            how: dict[str, Any] = {"compute": pool, "fn_constructor_args": (on_rows,)}
+            on_rows = _Actor
+            # not a range, which is read by tasks: the actors leave no room for any
+            numbers = [{"id": number} for number in range(num_chunks)]
+            chunks = ray.data.from_items(numbers, override_num_blocks=min(num_chunks, _MOST_BLOCKS))
+        else:
+            how = {"compute": ray.data.TaskPoolStrategy(self._workers or None)}
+            chunks = ray.data.range(num_chunks, override_num_blocks=-(-num_chunks // CHUNKS_PER_TASK))
+        results = chunks.map_batches(on_rows, batch_size=1, batch_format="numpy", num_cpus=self._cpus, **how)
         for row in results.iter_rows():
             yield row["result"]
 
@@ -128,23 +140,49 @@ class RayEngine:
 
         task: Any = ray.remote(num_cpus=self._cpus, max_retries=-1)(_on_item)
         there, beside = ray.put(function), ray.put(shared)
-        waiting = [task.remote(there, beside, item) for item in items]
-        for reference in waiting:
-            yield ray.get(reference)
+        most = CHUNKS_AHEAD * self._num_workers()
+        waiting: deque[Any] = deque()
+        for item in items:
+            waiting.append(task.remote(there, beside, item))
+            if len(waiting) > most:
+                yield ray.get(waiting.popleft())
+        while waiting:
+            yield ray.get(waiting.popleft())
+
+    def _num_workers(self) -> int:
+        """How many functions run at a time."""
+        ray: Any = import_ray()  # untyped in part
+        room = int(ray.cluster_resources().get("CPU", 1) / self._cpus)
+        return self._workers or max(1, room)
 
 
 def _on_item(function: Callable[[Shared, Item], Result], shared: Shared, item: Item) -> Result:
     return function(shared, item)
 
 
-def _on_rows(
-    chunk: dict[str, Any],
-    function: Callable[[pa.RecordBatch], Any],
-    path: Path,
-    num_rows: int,
-    columns: list[str] | None,
-) -> dict[str, Any]:
-    start = int(chunk["id"][0]) * CHUNK_ROWS
-    result = np.empty(1, dtype=object)
-    result[0] = function(read_rows(path, start, min(start + CHUNK_ROWS, num_rows), columns))
-    return {"result": result}
+@dataclass(frozen=True)
+class _OnRows:
+    """A function of the number of a chunk: what `function` gives for its rows."""
+
+    function: Callable[[pa.RecordBatch], Any]
+    path: Path
+    num_rows: int
+    columns: list[str] | None
+    chunk_rows: int
+
+    def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        start = int(chunk["id"][0]) * self.chunk_rows
+        stop = min(start + self.chunk_rows, self.num_rows)
+        result = np.empty(1, dtype=object)
+        result[0] = self.function(read_rows(self.path, start, stop, self.columns))
+        return {"result": result}
+
+
+class _Actor:
+    """The same, in a process of its own for as long as the map lasts."""
+
+    def __init__(self, on_rows: _OnRows) -> None:
+        self._on_rows = on_rows
+
+    def __call__(self, chunk: dict[str, Any]) -> dict[str, Any]:
+        return self._on_rows(chunk)

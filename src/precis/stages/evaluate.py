@@ -7,16 +7,18 @@ import json
 import logging
 import shutil
 from collections.abc import Mapping
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from precis.evaluation.corpus import CorpusEvaluation, Summarized
 from precis.evaluation.progress import progress_bar
 from precis.evaluation.results import write_by_length, write_metrics
-from precis.evaluation.rouge import RougeConvention, parallel_rouge
+from precis.evaluation.rouge import RougeConvention
 from precis.evaluation.rows import count_rows, read_rows, references
 from precis.evaluation.statistics import WordOrigin, degeneration_hints
+from precis.execution.engine import Engine
+from precis.execution.local import LocalEngine
+from precis.execution.open_engine import open_engine
 from precis.files import atomic_directory, atomic_path, remove_leftovers
 from precis.params import EvaluationParams, load_params
 from precis.stages.entry import run_stage
@@ -41,13 +43,16 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a folder of models/")
     name = parser.parse_args().model
     params = load_params()
-    metrics = evaluate(
-        MODELS / name,
-        TEST,
-        REPORTS / name,
-        decoding=params.decoding.model_dump(mode="json"),
-        settings=params.evaluation,
-    )
+    processes = _processes(params.evaluation, count_rows(TEST))
+    with open_engine(**params.execution.model_dump(), processes=processes) as engine:
+        metrics = evaluate(
+            MODELS / name,
+            TEST,
+            REPORTS / name,
+            decoding=params.decoding.model_dump(mode="json"),
+            settings=params.evaluation,
+            engine=engine,
+        )
     from precis.training.tracking import log_evaluation
 
     log_evaluation(MODELS / name, metrics, REPORTS / name)
@@ -74,59 +79,68 @@ def evaluate(
     *,
     decoding: Mapping[str, Any],
     settings: EvaluationParams,
+    engine: Engine | None = None,
 ) -> dict[str, float]:
     """Write output/metrics.json, output/summaries.jsonl and output/plots; give the metrics.
 
-    Memory holds a window of documents, whatever the size of the corpus, and four numbers of each.
+    Memory holds a few windows of documents, whatever the size of the corpus, and four numbers of each.
+
+    Args:
+        model_directory: the model.
+        test: the rows, as Parquet.
+        output: the folder to write.
+        decoding: the decoding parameters.
+        settings: how to score, and how many documents to decode together.
+        engine: where documents are summarized and scored, the files are the same; None: on this machine, by
+            `settings.processes`.
     """
     import torch
 
-    from precis.serving.parallel import summarizing_processes
-    from precis.serving.summarizer import Summarizer
+    from precis.serving.row_summaries import SummarizeAndScore
 
     for name in ("summaries.jsonl", "plots", "metrics.json"):
         remove_leftovers(output / name)
     torch.set_num_threads(settings.threads)
-    summarizer = Summarizer.load(model_directory)
     num_rows = count_rows(test)
+    engine = engine or LocalEngine(_processes(settings, num_rows))
     convention = RougeConvention(
         stemmer=settings.stemmer,
         summary_level=settings.summary_level,
         references=settings.references,
         tokenizer=settings.tokenizer,
     )
-    processes = settings.processes if num_rows >= FEWEST_FOR_PROCESSES else 1
-    vocabulary = summarizer.target_vocabulary
+    weights = model_directory / "model.safetensors"
+    summarize = SummarizeAndScore(
+        model_directory.resolve(),
+        weights.stat().st_mtime_ns if weights.is_file() else 0,  # without them, loading says what is missing
+        settings.batch_size,
+        settings.threads,
+        dict(decoding),
+        convention,
+    )
+    summarizer = summarize.summarizer
+    evaluation = CorpusEvaluation(
+        None,
+        summarizer.words,
+        summarizer.target_vocabulary.__contains__,
+        length_bounds=settings.length_buckets,
+    )
+    window_rows = settings.batch_size * WINDOW_BATCHES
     with (
-        parallel_rouge(convention, processes) as rouge,
         atomic_path(output / "summaries.jsonl") as summaries_file,
         summaries_file.open("w", encoding="utf-8", newline="\n") as lines,
         progress_bar(num_rows, f"{model_directory.name}: test documents") as advance,
-        summarizing_processes(
-            summarizer,
-            model_directory,
-            processes,
-            batch_size=settings.batch_size,
-            threads=settings.threads,
-            decoding=decoding,
-            progress=advance,
-        ) as summarize,
     ):
-        evaluation = CorpusEvaluation(
-            rouge,
-            summarizer.words,
-            vocabulary.__contains__,
-            length_bounds=settings.length_buckets,
-        )
-        windows = read_rows(test, settings.batch_size * WINDOW_BATCHES)
-        for window, summaries in summarize(windows, itemgetter("document")):
+        done = engine.map_rows(test, summarize, chunk_rows=window_rows, keeps=True)
+        for window, (summaries, known_scores) in zip(read_rows(test, window_rows), done, strict=True):
             scores = evaluation.add(
                 [
                     Summarized(
                         row["document"], references(row), summary.text, summary.words, _origins(summary)
                     )
                     for row, summary in zip(window, summaries, strict=True)
-                ]
+                ],
+                known_scores,
             )
             for row, summary, rouge_of_row in zip(window, summaries, scores, strict=True):
                 line = {
@@ -137,6 +151,7 @@ def evaluate(
                     "source_words": summary.num_source_words,
                 }
                 lines.write(json.dumps(line, ensure_ascii=False) + "\n")
+            advance(len(window))
         metrics = evaluation.metrics(
             resamples=settings.resamples, confidence=settings.confidence, seed=settings.seed
         )
@@ -149,6 +164,10 @@ def evaluate(
             shutil.copy(history, plots / "history.csv")
     write_metrics(metrics, output / "metrics.json")
     return metrics
+
+
+def _processes(settings: EvaluationParams, num_rows: int) -> int:
+    return settings.processes if num_rows >= FEWEST_FOR_PROCESSES else 1
 
 
 def _origins(summary: Summary) -> list[WordOrigin]:
