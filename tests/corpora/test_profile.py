@@ -2,10 +2,13 @@
 
 import random
 import string
+import tempfile
 from itertools import pairwise
 
+import pyarrow as pa
 import pytest
 
+from precis.corpora.numbered_words import Lexicon, NumberedSplit, split_rows
 from precis.corpora.profile import Profile, build_profile, compare
 from precis.errors import PrecisError
 from precis.text.tokenizer import Tokenizer
@@ -41,7 +44,17 @@ def trained():
         for word in Tokenizer(lowercase=True).words(document):
             counts[word] = counts.get(word, 0) + 1
     vocabulary = Vocabulary.build(counts, 4_000, 2)
-    return build_profile(lambda: [(text, None) for text in training], vocabulary, True, 0.1), vocabulary
+    return profile_of([(text, None) for text in training], vocabulary, 0.1), vocabulary
+
+
+def profile_of(rows, vocabulary, copied_only):
+    """The profile of documents with their groups."""
+    documents, groups = zip(*rows, strict=True)
+    columns = {"document": documents, "summary": documents, "group": pa.array(groups, pa.string())}
+    lexicon = Lexicon(lowercase=True)
+    with tempfile.TemporaryFile() as file:
+        train = NumberedSplit(map(split_rows, pa.table(columns).to_batches(100)), lexicon, file)
+        return build_profile(train, lexicon, vocabulary, True, copied_only)
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +104,9 @@ def test_words_of_one_group_only_are_expected_to_be_new_in_other_groups():
     # each of 200 groups has a word of its own in both of its documents
     rows = [(f"the usual text of group name{n // 2}x", str(n // 2)) for n in range(400)]
     vocabulary = Vocabulary.build({"the": 9}, 10, 1)
-    assert build_profile(lambda: rows, vocabulary, True, 0.0).new_word_share == 1.0
+    assert profile_of(rows, vocabulary, 0.0).new_word_share == 1.0
     alone = [(text, None) for text, _ in rows]
-    assert build_profile(lambda: alone, vocabulary, True, 0.0).new_word_share == 0.0
+    assert profile_of(alone, vocabulary, 0.0).new_word_share == 0.0
 
 
 def test_what_is_saved_is_loaded_and_the_same_bytes(trained, held_out, tmp_path):

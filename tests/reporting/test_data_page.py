@@ -51,6 +51,7 @@ def prepared(tmp_path):
         source_max_length=50,
         target_max_length=20,
         max_truncated_share=0.1,
+        engine=LocalEngine(),
     )
     return tmp_path
 

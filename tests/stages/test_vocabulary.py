@@ -2,11 +2,13 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from precis.corpora.article import PREPARED_SCHEMA, SPLITS, batches, parquet_writer
 from precis.corpora.ceilings import ReachCounter, in_words
 from precis.errors import PrecisError
+from precis.execution.local import LocalEngine
 from precis.stages.vocabulary import Cut, build_vocabularies
 from precis.text.vocabulary import Vocabulary
 
@@ -37,12 +39,14 @@ def build(folder, shared=True, target_max_length=10, **splits):
         source_max_length=4,
         target_max_length=target_max_length,
         max_truncated_share=0.2,
+        engine=LocalEngine(),
     )
 
 
 def test_words_are_reached_by_generating_or_copying_or_not_at_all():
-    counter = ReachCounter({"the": 0, "cat": 1, "sat": 2}, max_rank=3)
-    counter.add(["the", "cat", "saw", "manuls"], source=["cat", "manuls"])
+    # the, cat, saw and manuls, of which a vocabulary may have the first two; the document has cat and manuls
+    counter = ReachCounter(max_rank=3)
+    counter.add(np.array([0, 1, 3, 3]), np.array([False, True, False, True]))
     small, large = counter.reach(1, 5), counter.reach(3, 7)
     # with "the": cat and manuls are copied, saw is out of reach; with all three: the and cat generated
     assert (small.generated, small.copied_only, small.neither) == (0.25, 0.5, 0.25)

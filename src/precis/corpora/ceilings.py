@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -28,25 +28,20 @@ class Reach:
 class ReachCounter:
     """Counts, word by word, from which vocabulary size on a summary can be written."""
 
-    def __init__(self, ranks: Mapping[str, int], max_rank: int) -> None:
-        """Rank words by frequency.
+    def __init__(self, max_rank: int) -> None:
+        """Begin with nothing counted.
 
         Args:
-            ranks: each word's place in the order in which vocabularies are filled, from 0.
-            max_rank: how many places there are; a word without one is in no vocabulary.
+            max_rank: how many places vocabularies are filled from, the most frequent word first, at place 0; it is
+                also the rank of every word that has no such place.
         """
-        self._ranks = ranks
-        self._max_rank = max_rank
         self._in_source = np.zeros(max_rank + 1, dtype=np.int64)
         self._elsewhere = np.zeros(max_rank + 1, dtype=np.int64)
 
-    def add(self, summary: Iterable[str], source: Iterable[str]) -> None:
-        """Count the words of one summary, given the words of its document as far as the model reads it."""
-        source_words = set(source)
-        get, unranked = self._ranks.get, self._max_rank
-        for word in summary:
-            counts = self._in_source if word in source_words else self._elsewhere
-            counts[get(word, unranked)] += 1
+    def add(self, ranks: NDArray[np.int64], in_source: NDArray[np.bool_]) -> None:
+        """Count words of summaries: the rank of each, and whether its document, as far as it is read, has it."""
+        np.add.at(self._in_source, ranks[in_source], 1)
+        np.add.at(self._elsewhere, ranks[~in_source], 1)
 
     def reach(self, num_words: int, vocabulary_size: int) -> Reach:
         """The shares for a vocabulary of the first `num_words` ranks."""

@@ -10,17 +10,18 @@ from __future__ import annotations
 import base64
 import json
 import math
-import string
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from precis.corpora.article import stable_hash
+from precis.corpora.character_shares import CHARACTER_SHARES, character_shares
+from precis.corpora.numbered_words import Lexicon, NumberedSplit
 from precis.errors import PrecisError
 from precis.files import atomic_path
 from precis.text.tokenizer import Tokenizer
@@ -39,10 +40,8 @@ _MIN_RECURRING_SHARE = 0.05  # of the documents: a new word that recurs is nothi
 _MIN_STABILITY_INDEX = 0.2  # the usual mark for a population that has changed
 _MIN_WORD_SHIFT = 0.15  # of the documents that have the word
 _MIN_SHIFTED_WORDS = 3
-_SEVERAL = -1  # owner of a word that more than one group has
-_LETTERS, _CAPITALS = string.ascii_letters.encode(), string.ascii_uppercase.encode()
-_DIGITS, _SPACES = string.digits.encode(), string.whitespace.encode()
-_FEATURES = ("words", "oov_rate", "upper_case", "digits", "punctuation", "non_ascii")
+_SEVERAL, _NONE = -1, -2  # owners of a word that more than one group has, or none
+_FEATURES = ("words", "oov_rate", *CHARACTER_SHARES)
 
 
 @dataclass(frozen=True)
@@ -121,62 +120,99 @@ class Drift:
 
 
 def build_profile(
-    rows: Callable[[], Iterable[tuple[str, str | None]]],
-    vocabulary: Vocabulary,
-    lowercase: bool,
-    copied_only: float,
+    rows: NumberedSplit, lexicon: Lexicon, vocabulary: Vocabulary, lowercase: bool, copied_only: float
 ) -> Profile:
     """Look at a training corpus twice.
 
     Args:
-        rows: gives documents with their groups, the same ones each time; a document without group is one.
+        rows: of the training split.
+        lexicon: what their numbers mean.
         vocabulary: of the source.
         lowercase: whether its words are lower-cased.
         copied_only: share of the summaries' words that only copying reaches.
     """
-    tokenizer, as_written = Tokenizer(lowercase), Tokenizer(lowercase=False)
-    owners: dict[str, int] = {}
-    documents_with: Counter[str] = Counter()
-    for number, (document, group) in enumerate(rows()):
-        owner = _owner(number, group)
-        distinct = set(tokenizer.words(document))
-        documents_with.update(distinct)
-        for word in distinct:
-            if owners.setdefault(word, owner) != owner:
-                owners[word] = _SEVERAL
-    features: dict[str, list[float]] = {name: [] for name in _FEATURES}
-    barely_known = _rarest(vocabulary)
-    num_new: list[int] = []
+    words, word_of_form = lexicon.words, lexicon.word_of_form()
+    owners, documents_with = _owners(rows, word_of_form, len(words))
+    known = np.fromiter((word in vocabulary for word in words), bool, len(words))
+    barely_known = np.zeros(len(words), dtype=bool)
+    rarest = _rarest(vocabulary)
+    barely_known[[number for number in np.flatnonzero(known) if words[number] in rarest]] = True
+    owned = np.flatnonzero((owners != _SEVERAL) & (owners != _NONE))
+    telling = np.zeros(len(words), dtype=bool)
+    telling[owned] = [_is_word(words[number]) for number in owned]
+    named = np.fromiter(map(_is_name, lexicon.forms), bool, lexicon.num_forms)
+    features: dict[str, list[NDArray[np.float64]]] = {name: [] for name in _FEATURES}
+    num_new: list[NDArray[np.int64]] = []
     with_new_names = 0
-    for number, (document, group) in enumerate(rows()):
-        owner = _owner(number, group)
-        words = tokenizer.words(document)
-        _measure(document, words, vocabulary, features)
-        distinct = set(words)
-        own = {word for word in distinct if owners[word] == owner}
+    for some in rows:
+        of_row, numbers = some.documents.rows, word_of_form[some.documents.numbers]
+        size = len(some.owners)
+
+        def count(tokens: NDArray[np.bool_], of_row: NDArray[np.int64] = of_row, size: int = size) -> Any:
+            return np.bincount(of_row[tokens], minlength=size)
+
+        own = owners[numbers] == some.owners[of_row]
         # without this group they would not be in the vocabulary
-        lost = [word for word in own | (barely_known & distinct) if word in vocabulary]
-        features["oov_rate"][-1] += sum(map(words.count, lost)) / max(1, len(words))
-        new = set(filter(_is_word, own))
-        num_new.append(min(len(new), _MOST_NEW_WORDS))
-        with_new_names += bool(new) and _has_name(as_written.words(document), words, new)
-    num_documents = max(1, len(features["words"]))
-    edges = {name: _edges(np.array(values)) for name, values in features.items()}
-    top = sorted(documents_with.items(), key=lambda item: (-item[1], item[0]))[:_TOP_WORDS]
+        lost = (own | barely_known[numbers]) & known[numbers]
+        new = own & telling[numbers]
+        num_words = np.maximum(1, some.documents.lengths)
+        features["words"].append(some.documents.lengths.astype(float))
+        features["oov_rate"].append(count(~known[numbers]) / num_words + count(lost) / num_words)
+        for name, shares in zip(CHARACTER_SHARES, some.shares.T, strict=True):
+            features[name].append(shares)
+        distinct = np.unique(of_row[new] * len(words) + numbers[new]) // max(1, len(words))
+        num_new.append(np.minimum(np.bincount(distinct, minlength=size), _MOST_NEW_WORDS))
+        with_new_names += int(np.count_nonzero(count(new & named[some.documents.numbers])))
+    values = {name: np.concatenate([np.zeros(0), *some]) for name, some in features.items()}
+    numbers_of_new = np.concatenate([np.zeros(0, dtype=np.int64), *num_new])
+    num_documents = max(1, rows.num_rows)
+    edges = {name: _edges(some) for name, some in values.items()}
+    seen = np.flatnonzero(documents_with)
+    most = {words[number]: int(documents_with[number]) for number in _highest(documents_with, _TOP_WORDS)}
+    top = sorted(most.items(), key=lambda item: (-item[1], item[0]))[:_TOP_WORDS]
     return Profile(
-        num_documents=len(features["words"]),
+        num_documents=rows.num_rows,
         lowercase=lowercase,
-        mean={name: round(float(np.mean(values)), 6) if values else 0.0 for name, values in features.items()},
+        mean={name: round(float(some.mean()), 6) if len(some) else 0.0 for name, some in values.items()},
         edges=edges,
-        counts={name: _bin(np.array(values), edges[name]) for name, values in features.items()},
-        new_word_share=round(float(np.count_nonzero(num_new)) / num_documents, 6),
+        counts={name: _bin(some, edges[name]) for name, some in values.items()},
+        new_word_share=round(float(np.count_nonzero(numbers_of_new)) / num_documents, 6),
         new_name_share=round(with_new_names / num_documents, 6),
-        new_words_mean=round(float(np.mean(num_new or [0])), 6),
-        new_words_deviation=round(float(np.std(num_new or [0])), 6),
+        new_words_mean=round(float(numbers_of_new.mean()), 6) if len(numbers_of_new) else 0.0,
+        new_words_deviation=round(float(numbers_of_new.std()), 6) if len(numbers_of_new) else 0.0,
         copied_only=copied_only,
         top_words={word: round(number / num_documents, 6) for word, number in top},
-        known_words=np.unique(_hashes(owners)),
+        known_words=np.unique(_hashes(words[number] for number in seen)),
     )
+
+
+def _owners(
+    rows: NumberedSplit, word_of_form: NDArray[np.int32], num_words: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """By word: the one group that has it, else _SEVERAL or _NONE; and how many documents do."""
+    owners = np.full(num_words, _NONE, dtype=np.int64)
+    documents_with = np.zeros(num_words, dtype=np.int64)
+    for some in rows:
+        numbers = word_of_form[some.documents.numbers]
+        pairs = np.unique(numbers * np.int64(len(some.owners)) + some.documents.rows)
+        if not len(pairs):
+            continue
+        found, of_row = np.divmod(pairs, len(some.owners))
+        there, starts, counts = np.unique(found, return_index=True, return_counts=True)
+        documents_with[there] += counts
+        least, most = (how.reduceat(some.owners[of_row], starts) for how in (np.minimum, np.maximum))
+        owner = np.where(least == most, least, _SEVERAL)
+        before = owners[there]
+        owners[there] = np.where((before == _NONE) | (before == owner), owner, _SEVERAL)
+    return owners, documents_with
+
+
+def _highest(counts: NDArray[np.int64], number: int) -> NDArray[np.int64]:
+    """The places of the highest counts that are not 0: so many, and all others that equal the last of them."""
+    there = np.flatnonzero(counts)
+    if len(there) > number:
+        there = there[counts[there] >= np.partition(counts[there], -number)[-number]]
+    return there
 
 
 def compare(documents: Iterable[str], profile: Profile, vocabulary: Vocabulary) -> Drift:
@@ -303,29 +339,10 @@ def _usual_words(top: Counter[str], num_documents: int, profile: Profile) -> Fin
 def _measure(
     document: str, words: Sequence[str], vocabulary: Vocabulary, features: dict[str, list[float]]
 ) -> None:
-    size = max(1, len(document))
-    letters, capitals, digits, spaces, others = _character_classes(document)
     features["words"].append(len(words))
     features["oov_rate"].append(vocabulary.ids(words).count(UNK_ID) / max(1, len(words)))
-    features["upper_case"].append(capitals / max(1, letters))
-    features["digits"].append(digits / size)
-    features["punctuation"].append((len(document) - letters - digits - spaces) / size)
-    features["non_ascii"].append(others / size)
-
-
-def _character_classes(text: str) -> tuple[int, int, int, int, int]:
-    """How many letters, capitals, digits, white space and characters outside ASCII there are."""
-    data = text.encode("ascii", "ignore")
-    letters, capitals, digits, spaces = (
-        len(data) - len(data.translate(None, some)) for some in (_LETTERS, _CAPITALS, _DIGITS, _SPACES)
-    )
-    if not text.isascii():
-        rest = [char for char in text if not char.isascii()]
-        letters += sum(map(str.isalpha, rest))
-        capitals += sum(map(str.isupper, rest))
-        digits += sum(map(str.isdigit, rest))
-        spaces += sum(map(str.isspace, rest))
-    return letters, capitals, digits, spaces, len(text) - len(data)
+    for name, share in zip(CHARACTER_SHARES, character_shares(document), strict=True):
+        features[name].append(share)
 
 
 def _rarest(vocabulary: Vocabulary) -> set[str]:
@@ -333,10 +350,6 @@ def _rarest(vocabulary: Vocabulary) -> set[str]:
     ids = range(len(SPECIAL_TOKENS), len(vocabulary))
     least = min((vocabulary.count(id_) for id_ in ids), default=0)
     return {vocabulary.word(id_) for id_ in ids if vocabulary.count(id_) == least}
-
-
-def _owner(number: int, group: str | None) -> int:
-    return number if group is None else stable_hash(group, "owner")
 
 
 def _is_word(word: str) -> bool:
@@ -347,7 +360,12 @@ def _is_word(word: str) -> bool:
 def _has_name(written: Iterable[str], words: Iterable[str], new: set[str]) -> bool:
     """Whether one of the new words is written with a capital or a digit."""
     pairs = zip(written, words, strict=True)
-    return any(word in new and (form[0].isupper() or not form.isalpha()) for form, word in pairs)
+    return any(word in new and _is_name(form) for form, word in pairs)
+
+
+def _is_name(form: str) -> bool:
+    """Whether a word, as it is written, may be a name or a number."""
+    return form[0].isupper() or not form.isalpha()
 
 
 def _unseen(words: Sequence[str], profile: Profile) -> set[str]:

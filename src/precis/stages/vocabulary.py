@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from precis.corpora.article import SPLITS, read_batches
+import numpy as np
+from numpy.typing import NDArray
+
+from precis.corpora.article import SPLITS
 from precis.corpora.ceilings import ReachCounter, in_words
+from precis.corpora.numbered_words import COLUMNS, Lexicon, NumberedSplit, SplitRows, split_rows
 from precis.corpora.profile import build_profile
+from precis.corpora.word_counts import WordCounts
 from precis.errors import PrecisError
+from precis.execution.engine import Engine
+from precis.execution.open_engine import open_engine
 from precis.files import atomic_directory, atomic_path, remove_leftovers
 from precis.params import load_params
 from precis.stages.entry import run_stage
-from precis.text.tokenizer import Tokenizer
-from precis.text.vocabulary import SPECIAL_TOKENS, Vocabulary, fold_case
+from precis.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +54,7 @@ def build_vocabularies(
     source_max_length: int,
     target_max_length: int,
     max_truncated_share: float,
+    engine: Engine,
 ) -> dict[str, Any]:
     """Write the vocabularies of the training split, and what they allow on every split.
 
@@ -58,44 +67,62 @@ def build_vocabularies(
         source_max_length: words of a document that the models read.
         target_max_length: words of a summary that they learn from, and its end.
         max_truncated_share: of the words of training summaries, how many may be cut off.
+        engine: where texts are split into words; the files are the same.
 
     Returns:
         The report.
     """
     remove_leftovers(folder)
     remove_leftovers(report)
-    source_counts, source_surfaces, target_counts, target_surfaces = _count(
-        prepared / "train.parquet", lowercase
-    )
+    with ExitStack() as stack:
+        lexicon = Lexicon(lowercase)
+        splits = {
+            split: NumberedSplit(
+                _split_rows(prepared / f"{split}.parquet", engine),
+                lexicon,
+                stack.enter_context(_scratch(folder)),
+            )
+            for split in SPLITS
+        }
+        return _build(
+            splits,
+            lexicon,
+            folder,
+            report,
+            cut=cut,
+            lowercase=lowercase,
+            source_max_length=source_max_length,
+            target_max_length=target_max_length,
+            max_truncated_share=max_truncated_share,
+        )
+
+
+def _build(
+    splits: Mapping[str, NumberedSplit],
+    lexicon: Lexicon,
+    folder: Path,
+    report: Path,
+    *,
+    cut: Cut,
+    lowercase: bool,
+    source_max_length: int,
+    target_max_length: int,
+    max_truncated_share: float,
+) -> dict[str, Any]:
+    words = WordCounts(lexicon, splits["train"])
     with atomic_directory(folder) as temporary:
         if cut.shared:
-            counts = dict(Counter(source_counts) + Counter(target_counts))
-            surfaces = source_surfaces | target_surfaces
-            source = target = Vocabulary.build(
-                counts, cut.target_size, cut.min_count, surfaces, target_counts
-            )
+            source = target = words.shared(cut.target_size, cut.min_count)
             target.save(temporary / "shared.txt")
-            target_counts = counts
         else:
-            source = Vocabulary.build(source_counts, cut.source_size, cut.min_count, source_surfaces)
-            target = Vocabulary.build(target_counts, cut.target_size, cut.min_count, target_surfaces)
+            source = words.of_documents(cut.source_size, cut.min_count)
+            target = words.of_summaries(cut.target_size, cut.min_count)
             source.save(temporary / "source.txt")
             target.save(temporary / "target.txt")
-        measured = _measure(
-            prepared,
-            source,
-            target,
-            Vocabulary.build(target_counts, len(target_counts) + len(SPECIAL_TOKENS), cut.min_count),
-            Tokenizer(lowercase),
-            source_max_length,
-            target_max_length,
-        )
-        profile = build_profile(
-            lambda: _documents(prepared / "train.parquet"),
-            source,
-            lowercase,
-            measured["splits"]["train"]["copied_only"],
-        )
+        ranked = words.ranked(cut.shared, cut.min_count)
+        measured = _measure(splits, lexicon, source, target, ranked, source_max_length, target_max_length)
+        copied_only = measured["splits"]["train"]["copied_only"]
+        profile = build_profile(splits["train"], lexicon, source, lowercase, copied_only)
         profile.save(temporary / "profile.json")
         with atomic_path(report) as path:
             path.write_text(json.dumps(measured, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -111,63 +138,59 @@ def build_vocabularies(
     return measured
 
 
-def _rows(path: Path) -> Iterator[tuple[str, str]]:
+def _split_rows(path: Path, engine: Engine) -> Iterator[SplitRows]:
     if not path.is_file():
         raise PrecisError(f"{path} not found: run `dvc repro prepare` first")
-    for batch in read_batches(path, ["document", "summary"]):
-        yield from zip(batch.column("document").to_pylist(), batch.column("summary").to_pylist(), strict=True)
+    return engine.map_rows(path, split_rows, columns=COLUMNS)
 
 
-def _documents(path: Path) -> Iterator[tuple[str, str | None]]:
-    for batch in read_batches(path, ["document", "group"]):
-        yield from zip(batch.column("document").to_pylist(), batch.column("group").to_pylist(), strict=True)
-
-
-def _count(
-    path: Path, lowercase: bool
-) -> tuple[dict[str, int], dict[str, str], dict[str, int], dict[str, str]]:
-    as_written = Tokenizer(lowercase=False)
-    source: Counter[str] = Counter()
-    target: Counter[str] = Counter()
-    for document, summary in _rows(path):
-        source.update(as_written.words(document))
-        target.update(as_written.words(summary))
-    return (*fold_case(source, lowercase), *fold_case(target, lowercase))
+def _scratch(folder: Path) -> IO[bytes]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=folder.parent)
 
 
 def _measure(
-    prepared: Path,
+    splits: Mapping[str, NumberedSplit],
+    lexicon: Lexicon,
     source: Vocabulary,
     target: Vocabulary,
-    ranked: Vocabulary,
-    tokenizer: Tokenizer,
+    ranked: NDArray[np.int64],
     source_max_length: int,
     target_max_length: int,
 ) -> dict[str, Any]:
-    num_ranks = len(ranked) - len(SPECIAL_TOKENS)
-    ranks = {ranked.word(rank + len(SPECIAL_TOKENS)): rank for rank in range(num_ranks)}
-    sizes = sorted({*(size for size in SIZES if size < len(ranked)), len(target), len(ranked)})
-    splits = {}
+    """What can be written: `ranked` are the words by number, in the order in which vocabularies are filled."""
+    word_of_form = lexicon.word_of_form()
+    ranks = np.full(lexicon.num_words, len(ranked), dtype=np.int64)
+    ranks[ranked] = np.arange(len(ranked))
+    in_source = np.fromiter((word in source for word in lexicon.words), bool, lexicon.num_words)
+    largest = len(ranked) + len(SPECIAL_TOKENS)
+    sizes = sorted({*(size for size in SIZES if size < largest), len(target), largest})
+    found = {}
     sentences = []
     for split in SPLITS:
-        counter = ReachCounter(ranks, num_ranks)
-        source_words, source_oovs, source_cut, target_words, target_cut = 0, 0, 0, 0, 0
+        counter = ReachCounter(len(ranked))
+        source_words, source_oovs, source_all, target_words, target_cut = 0, 0, 0, 0, 0
         lengths: Counter[int] = Counter()
-        for document, summary in _rows(prepared / f"{split}.parquet"):
-            document_tokens, summary_tokens = tokenizer.words(document), tokenizer.words(summary)
-            read = document_tokens[:source_max_length]
-            source_cut += len(document_tokens) - len(read)
+        for some in splits[split]:
+            read_rows, read_forms = some.documents.beginnings(source_max_length)
+            read = word_of_form[read_forms]
+            source_all += len(some.documents.numbers)
             source_words += len(read)
-            source_oovs += sum(word not in source for word in read)
-            lengths[len(summary_tokens)] += 1
-            target_words += len(summary_tokens)
-            target_cut += max(0, len(summary_tokens) - (target_max_length - 1))
-            counter.add(summary_tokens, read)
+            source_oovs += int(np.count_nonzero(~in_source[read]))
+            summary_lengths = some.summaries.lengths
+            lengths.update(summary_lengths.tolist())
+            target_words += int(summary_lengths.sum())
+            target_cut += int(np.maximum(0, summary_lengths - (target_max_length - 1)).sum())
+            summary = word_of_form[some.summaries.numbers]
+            copied = np.isin(
+                some.summaries.rows * lexicon.num_words + summary, read_rows * lexicon.num_words + read
+            )
+            counter.add(ranks[summary], copied)
         chosen = counter.reach(len(target) - len(SPECIAL_TOKENS), len(target))
         sentences.append(in_words(split, chosen))
-        splits[split] = {
+        found[split] = {
             "source_oov_rate": _share(source_oovs, source_words),
-            "source_truncated_share": _share(source_cut, source_words + source_cut),
+            "source_truncated_share": _share(source_all - source_words, source_all),
             "target_oov_rate": round(1 - chosen.generated, 6),
             "target_truncated_share": _share(target_cut, target_words),
             "target_length_p99": _percentile(lengths, 0.99),
@@ -184,7 +207,7 @@ def _measure(
         "source_vocabulary_size": len(source),
         "target_vocabulary_size": len(target),
         "in_words": sentences[SPLITS.index("test")],
-        "splits": splits,
+        "splits": found,
     }
 
 
@@ -206,16 +229,18 @@ def _percentile(lengths: Mapping[int, int], share: float) -> int:
 def main() -> None:
     """Run the stage with params.yaml."""
     params = load_params()
-    build_vocabularies(
-        PREPARED,
-        VOCABULARY,
-        REPORT,
-        cut=Cut(**params.vocabulary.model_dump()),
-        lowercase=params.text.lowercase,
-        source_max_length=params.encode.source_max_length,
-        target_max_length=params.encode.target_max_length,
-        max_truncated_share=params.encode.max_truncated_share,
-    )
+    with open_engine(**params.execution.model_dump()) as engine:
+        build_vocabularies(
+            PREPARED,
+            VOCABULARY,
+            REPORT,
+            cut=Cut(**params.vocabulary.model_dump()),
+            lowercase=params.text.lowercase,
+            source_max_length=params.encode.source_max_length,
+            target_max_length=params.encode.target_max_length,
+            max_truncated_share=params.encode.max_truncated_share,
+            engine=engine,
+        )
 
 
 if __name__ == "__main__":
