@@ -55,7 +55,7 @@ def encode(
         engine: where rows are encoded; the files are the same.
 
     Raises:
-        PrecisError: a split is missing, or no training document has a gap sentence.
+        PrecisError: a split is missing.
     """
     remove_leftovers(encoded)
     encoding = Encoding(source_vocabulary, target_vocabulary, tokenizer, source_max_length, target_max_length)
@@ -74,12 +74,14 @@ def encode(
                 prepared / "train.parquet", GapEncoding(gaps, encoding), columns=["id", "document"]
             )
         counts[PRETRAINING] = write_encoded(pairs, folder / f"{PRETRAINING}.arrow")
-        if gap_sentences and not counts[PRETRAINING]:
-            raise PrecisError(
-                "pretraining: no training document has a sentence to be left out (three sentences at least, one "
-                f"of them of {MIN_WORDS} to {2 * (target_max_length - 1)} words): set pretraining.epochs to 0"
-            )
     log.info("data/encoded: %s", ", ".join(f"{number:,} {split}" for split, number in counts.items()))
+    if gap_sentences and not counts[PRETRAINING]:
+        log.warning(
+            "no training document has a sentence to be left out (three sentences at least, one of them of %d to %d "
+            "words): there will be no pre-training",
+            MIN_WORDS,
+            2 * (target_max_length - 1),
+        )
     return counts
 
 

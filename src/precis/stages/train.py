@@ -47,6 +47,7 @@ def train_model(name: str, params: Params) -> None:
     import torch
 
     from precis.batches.data_module import EncodedDataModule
+    from precis.batches.encoded import EncodedCorpus
     from precis.models.build import build_model, options_of
     from precis.models.pretrained import initialise_embeddings
     from precis.text.vocabulary import Vocabulary
@@ -72,7 +73,7 @@ def train_model(name: str, params: Params) -> None:
         seed=params.train.seed,
     )
     pretraining = None
-    if params.pretraining.epochs:
+    if params.pretraining.epochs and len(EncodedCorpus(ENCODED / "pretraining.arrow")):
         pretraining = EncodedDataModule(
             ENCODED,
             target_vocabulary_size=len(target_vocabulary),
