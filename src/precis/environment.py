@@ -15,6 +15,8 @@ DEFAULTS = {
     # files that would run code when they are loaded
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+    # each worker of a training would be told that looking for weights without a gradient costs time
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
 }
 
 

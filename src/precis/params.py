@@ -265,6 +265,9 @@ class TrainParams(Section):
 
     seed: int = Field(ge=0)
     threads: int = Field(ge=1)
+    devices: int = Field(ge=1)
+    num_nodes: int = Field(ge=1)
+    strategy: Literal["auto", "ddp"]
     precision: Literal["full", "bfloat16"]
     max_epochs: int = Field(ge=1)
     max_minutes: float = Field(ge=0)
@@ -287,6 +290,16 @@ class TrainParams(Section):
     coverage_speedup: float = Field(gt=0)
     coverage_max_loss: float = Field(ge=0)
     coverage_min_repetition: float = Field(ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _every_worker_has_a_row(self) -> TrainParams:
+        workers = self.devices * self.num_nodes
+        if workers > self.batch_size:
+            raise ValueError(
+                f"devices {self.devices} x num_nodes {self.num_nodes} are {workers} workers, and batch_size "
+                f"{self.batch_size} has not a row for each: take fewer workers, or larger batches"
+            )
+        return self
 
 
 class PretrainingParams(Section):

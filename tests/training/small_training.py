@@ -15,8 +15,10 @@ from precis.batches.encoded import SCHEMA, write_encoded
 from precis.models.build import build_model, options_of
 from precis.stages.entry import run_stage
 from precis.training.coverage_phase import train_in_phases
+from precis.training.placement import joined
 from precis.training.record import RunRecord
 from precis.training.run import Trained, train, validation_plan
+from precis.training.workers import from_first, is_first, telling_of_lost_workers
 
 VOCABULARY_SIZE = 20
 NUM_TRAINING_ROWS = 90  # 12 updates of 8 rows an epoch
@@ -76,31 +78,35 @@ def run(
     work: str = "work",
     coverage: bool = False,
     pretraining: bool = False,
+    dropout: float | None = None,
     **settings: object,
 ) -> Trained:
     """Train, or go on training, in `directory`; with `coverage` there is a phase at the end that has it, with
-    `pretraining` one at the beginning."""
+    `pretraining` one at the beginning.
+
+    As one of several workers, if the process is one.
+    """
     torch.set_num_threads(1)
     pl.seed_everything(7, verbose=False)
     corpus = directory / "encoded"
-    if not corpus.exists():
-        write_corpus(corpus)
+    from_first(lambda: corpus.exists() or write_corpus(corpus))
     how = {"target_vocabulary_size": VOCABULARY_SIZE, "batch_size": 8, "seed": 7}
     data = EncodedDataModule(corpus, **how)
+    changed: dict[str, object] = {"coverage": coverage, "coverage_weight": float(coverage)}
+    if dropout is not None:
+        changed["dropout"] = dropout
     model = build_model(
         model_name,
         source_vocabulary_size=VOCABULARY_SIZE,
         target_vocabulary_size=VOCABULARY_SIZE,
         shared_vocabulary=True,
-        **{
-            name: value
-            for name, value in {**OPTIONS, "coverage": coverage, "coverage_weight": float(coverage)}.items()
-            if name in options_of(model_name)
-        },
+        **{name: value for name, value in {**OPTIONS, **changed}.items() if name in options_of(model_name)},
     )
     work = directory / work
     work.mkdir(parents=True, exist_ok=True)
-    record = RunRecord(work, "test", "pointer", "0" * 64, params={}, tags={}, datasets=[])
+    record = None
+    if is_first():
+        record = RunRecord(work, "test", "pointer", "0" * 64, params={}, tags={}, datasets=[])
     defaults = {
         "seed": 7,
         "max_epochs": 5,
@@ -120,7 +126,8 @@ def run(
         "max_skipped_batches": 0,
     }
     values = {**defaults, **settings}
-    record.start()
+    if record is not None:
+        record.start()
     status = "KILLED"
     try:
         if coverage or pretraining:
@@ -142,14 +149,17 @@ def run(
             )  # fmt: skip
         status = "FINISHED"
     finally:
-        record.end(status)
+        if record is not None:
+            record.end(status)
     return trained
 
 
 def main() -> None:
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    run(Path(sys.argv[1]), **json.loads(sys.argv[2]) if sys.argv[2:] else {})
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    settings = json.loads(sys.argv[2]) if sys.argv[2:] else {}
+    with joined(settings.get("devices", 1), 1, "auto"), telling_of_lost_workers():
+        run(Path(sys.argv[1]), **settings)
 
 
 if __name__ == "__main__":

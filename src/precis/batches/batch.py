@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import numpy as np
@@ -38,6 +38,11 @@ class Batch:
             if isinstance(value, Tensor):
                 values[name] = value.to(device, non_blocking=non_blocking)
         return type(self)(**values)
+
+
+def without_rows(batch: Batch) -> Batch:
+    """A batch of no rows, for a worker that must take its part all the same: nothing of it is to be predicted."""
+    return replace(batch, rows=batch.rows[:0], target_ids=torch.full_like(batch.target_ids, PAD_ID))
 
 
 def make_batch(row_numbers: list[int], rows: list[EncodedRow], target_vocabulary_size: int) -> Batch:

@@ -92,6 +92,31 @@ class LengthSampler(Sampler[list[int]]):
         return iter(self._batches)
 
 
+class WorkerSampler(Sampler[list[int]]):
+    """One worker's rows of each batch: every so manieth of the batch's rows, which are sorted by length.
+
+    So all workers see rows of like lengths, whatever their number, and together exactly the batches of one.
+    A batch of fewer rows than there are workers leaves some of them without any.
+
+    Args:
+        batches: of all workers together.
+        worker: its number, from 0.
+        num_workers: how many there are.
+    """
+
+    def __init__(self, batches: Sampler[list[int]], *, worker: int, num_workers: int) -> None:
+        self._batches = batches
+        self._worker = worker
+        self._num_workers = num_workers
+
+    def __len__(self) -> int:
+        return len(self._batches)  # type: ignore[arg-type]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self._batches:
+            yield batch[self._worker :: self._num_workers]
+
+
 def batches_per_epoch(num_rows: int, batch_size: int) -> int:
     """Batches that hold every row once."""
     return math.ceil(num_rows / batch_size)

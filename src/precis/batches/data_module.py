@@ -8,8 +8,8 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from precis.batches.batch import Batch, make_batch
-from precis.batches.bucket_sampler import LengthSampler, TrainingSampler, batches_per_epoch
+from precis.batches.batch import Batch, make_batch, without_rows
+from precis.batches.bucket_sampler import LengthSampler, TrainingSampler, WorkerSampler, batches_per_epoch
 from precis.batches.encoded import EncodedCorpus
 from precis.errors import PrecisError
 
@@ -22,6 +22,8 @@ class _Batches(Dataset[Batch]):
         self._target_vocabulary_size = target_vocabulary_size
 
     def __getitem__(self, row_numbers: list[int]) -> Batch:
+        if not row_numbers:  # the share of a worker for which the batch was too small
+            return without_rows(make_batch([0], [self._corpus[0]], self._target_vocabulary_size))
         rows = [self._corpus[row] for row in row_numbers]
         return make_batch(row_numbers, rows, self._target_vocabulary_size)
 
@@ -35,7 +37,7 @@ class EncodedDataModule(pl.LightningDataModule):
     Args:
         directory: holds an Arrow file for each split.
         target_vocabulary_size: V.
-        batch_size: rows in a batch.
+        batch_size: rows in a batch, of all workers together.
         seed: decides the order of the rows.
         training: the split that is trained on.
 
@@ -60,9 +62,18 @@ class EncodedDataModule(pl.LightningDataModule):
         self._batch_size = batch_size
         self._seed = seed
         self._sampler: TrainingSampler | None = None
+        self._worker, self._num_workers = 0, 1
 
-    def plan(self, num_updates: int, *, first_update: int = 0) -> None:
-        """Set how long the training is, and which updates came before it; before Lightning asks for batches."""
+    def plan(self, num_updates: int, *, first_update: int = 0, worker: int = 0, num_workers: int = 1) -> None:
+        """Say what this process is to read; before Lightning asks for batches.
+
+        Args:
+            num_updates: how long the training is.
+            first_update: updates that came before it.
+            worker: whose rows of each batch these are.
+            num_workers: who share a batch.
+        """
+        self._worker, self._num_workers = worker, num_workers
         self._sampler = TrainingSampler(
             self.training.source_lengths,
             self.training.target_lengths,
@@ -90,6 +101,8 @@ class EncodedDataModule(pl.LightningDataModule):
         return self._loader(self.validation, sampler)
 
     def _loader(self, corpus: EncodedCorpus, sampler: Sampler[list[int]]) -> DataLoader[Batch]:
+        if self._num_workers > 1:
+            sampler = WorkerSampler(sampler, worker=self._worker, num_workers=self._num_workers)
         return DataLoader(
             _Batches(corpus, self._target_vocabulary_size),
             sampler=sampler,

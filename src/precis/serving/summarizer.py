@@ -160,10 +160,12 @@ class Summarizer(TextSummarizer):
             extended_ids=_padded([document.extended_ids for document in batch]),
             lengths=torch.tensor([len(document.source_ids) for document in batch]),
             num_oovs=max(len(document.source_oovs) for document in batch),
-        )
+        ).to(self._device)
         banned = None
         if how["banned_words"]:
-            banned = _padded([self._ids(how["banned_words"], document) for document in batch])
+            banned = _padded([self._ids(how["banned_words"], document) for document in batch]).to(
+                self._device
+            )
         settings = self._beam_settings(how)
         with torch.inference_mode():
             shortlist, int8, bfloat16 = (bool(how.get(way)) for way in ("shortlist", "int8", "bfloat16"))
@@ -178,6 +180,11 @@ class Summarizer(TextSummarizer):
             else:
                 found = beam_search(decoder, memory, source.extended_ids, settings, SPECIAL, banned)
         return found, decoder.num_steps
+
+    @property
+    def _device(self) -> torch.device:
+        """Where the model is now: while it is trained, that may be a GPU."""
+        return next(self.model.parameters()).device
 
     def _output(self, *, shortlist: bool, int8: bool, bfloat16: bool) -> OutputMatrix | None:
         """The output layer; copies of its matrix are made when they are first asked for."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import importlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +20,15 @@ from precis.errors import PrecisError
 from precis.evaluation.statistics import repeated_share
 from precis.files import atomic_directory, remove_leftovers
 from precis.manifest import write_manifest
-from precis.params import Params, load_params
-from precis.stages.entry import run_stage
+from precis.params import Params, check_params, load_params
+from precis.stages.entry import TRY_LATER_EXIT, run_stage
 
 if TYPE_CHECKING:
     from precis.batches.data_module import EncodedDataModule
     from precis.models.base import SummarizationModel
     from precis.text.vocabulary import Vocabulary
     from precis.training.record import RunRecord
+    from precis.training.run import Trained
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +36,8 @@ ENCODED = Path("data/encoded")
 VOCABULARY = Path("data/vocabulary")
 WORK = Path(".work/train")
 MODELS = Path("models")
+_QUIET = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
+_RAY_PATIENCE = 60.0  # seconds in which the workers before, of which one was lost, must have ended
 
 
 def main() -> None:
@@ -42,9 +48,72 @@ def main() -> None:
 
 
 def train_model(name: str, params: Params) -> None:
-    """Read data/encoded and data/vocabulary, write models/NAME."""
+    """Read data/encoded and data/vocabulary, write models/NAME; here, or on a Ray cluster."""
+    if params.execution.engine == "ray":
+        _train_on_ray(name, params)
+        return
+    from precis.devices import check_devices, prepare_device
+    from precis.training.placement import joined, started_by_torchrun
+    from precis.training.workers import WorkerLostError, is_first
+
+    for quiet in _QUIET:
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+    params = _with_workers(params, started_by_torchrun())
+    train = params.train
+    slow = check_devices(train.devices, train.threads)
+    prepare_device(train.threads)
+    with joined(train.devices, train.num_nodes, train.strategy):
+        if not is_first():
+            logging.getLogger("precis").setLevel(logging.WARNING)
+        elif slow is not None:
+            log.warning("%s", slow)
+        try:
+            train_as_worker(name, params, train.strategy)
+        except WorkerLostError as error:
+            if is_first():
+                raise
+            raise SystemExit(TRY_LATER_EXIT) from error  # the first one tells why
+
+
+def _with_workers(params: Params, started: tuple[int, int] | None) -> Params:
+    """The parameters with as many workers as torchrun has started."""
+    asked = params.train.devices, params.train.num_nodes
+    if started is None or started == asked:
+        return params
+    log.info(
+        "torchrun started %d workers on each of %d machines, and that is what counts: params.yaml says %d and %d",
+        *started,
+        *asked,
+    )
+    values = params.model_dump()
+    values["train"] |= {"devices": started[0], "num_nodes": started[1]}
+    return check_params(values)
+
+
+def _train_on_ray(name: str, params: Params) -> None:
+    from precis.training.ray_workers import run_on_ray
+
+    run_on_ray(
+        partial(_on_ray, name, params),
+        address=params.execution.address,
+        num_workers=params.train.devices * params.train.num_nodes,
+        cpus_per_worker=params.execution.cpus_per_worker,
+        directory=WORK / name / "ray",
+    )
+
+
+def _on_ray(name: str, params: Params) -> None:
+    from precis.devices import prepare_device
+
+    for quiet in _QUIET:
+        logging.getLogger(quiet).setLevel(logging.WARNING)
+    prepare_device(params.train.threads)
+    train_as_worker(name, params, "ray")
+
+
+def train_as_worker(name: str, params: Params, strategy: str) -> None:
+    """Take part in a training; the first of its workers writes models/NAME."""
     import pytorch_lightning as pl
-    import torch
 
     from precis.batches.data_module import EncodedDataModule
     from precis.batches.encoded import EncodedCorpus
@@ -54,11 +123,8 @@ def train_model(name: str, params: Params) -> None:
     from precis.training.coverage_phase import remove_checkpoints, train_in_phases
     from precis.training.progress import write_history
     from precis.training.tracking import RUN_FILE
+    from precis.training.workers import from_first, is_first, telling_of_lost_workers
 
-    for quiet in ("pytorch_lightning", "lightning_fabric", "lightning.pytorch"):
-        logging.getLogger(quiet).setLevel(logging.WARNING)
-    torch.set_num_threads(params.train.threads)
-    torch.use_deterministic_algorithms(True)
     pl.seed_everything(params.train.seed, verbose=False)
 
     vocabulary_files = sorted(VOCABULARY.glob("*"))
@@ -104,7 +170,22 @@ def train_model(name: str, params: Params) -> None:
         max_length=params.encode.target_max_length,
         num_shown=params.train.sample_summaries,
     )
-    with _only_one(WORK / name):
+    patience = _RAY_PATIENCE if strategy == "ray" else 0.0
+    with telling_of_lost_workers(), _only_one(WORK / name, patience) if is_first() else nullcontext():
+        training: Callable[..., Trained] = partial(
+            train_in_phases,
+            model,
+            data,
+            name=name,
+            summarize=samples.pairs,
+            repetition=samples.repetition,
+            pretraining=pretraining,
+            pretraining_epochs=params.pretraining.epochs,
+            **{**_trainer_settings(params), "strategy": strategy},
+        )
+        if not is_first():
+            training(record=None, directory=from_first(Path))
+            return
         remove_leftovers(MODELS / name)
         record = _record(name, params, data, vocabulary_files)
         log.info(
@@ -118,18 +199,7 @@ def train_model(name: str, params: Params) -> None:
         status = "KILLED"
         record.start()
         try:
-            trained = train_in_phases(
-                model,
-                data,
-                record,
-                record.directory,
-                name=name,
-                summarize=samples.pairs,
-                repetition=samples.repetition,
-                pretraining=pretraining,
-                pretraining_epochs=params.pretraining.epochs,
-                **_trainer_settings(params),
-            )
+            trained = training(record=record, directory=from_first(lambda: record.directory))
             history = record.directory / "history.csv"
             write_history(record.spool, history, data.updates_per_epoch)
             with atomic_directory(MODELS / name) as published:
@@ -291,16 +361,24 @@ def _json(value: Any) -> str:
 
 
 @contextmanager
-def _only_one(directory: Path) -> Iterator[None]:
+def _only_one(directory: Path, patience: float) -> Iterator[None]:
     """Hold the model's lock: two trainings of it at once would write the same checkpoints."""
     directory.mkdir(parents=True, exist_ok=True)
+    last = time.monotonic() + patience
     with (directory / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PrecisError(f"{directory} is in use by another training: wait for it or stop it") from error
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() >= last:
+                    raise PrecisError(
+                        f"{directory} is in use by another training: wait for it or stop it"
+                    ) from error
+            time.sleep(0.5)
         yield
 
 
 if __name__ == "__main__":
-    run_stage(main)
+    # under its name: what Ray's workers are sent is looked up there, and __main__ is another module on their side
+    run_stage(importlib.import_module("precis.stages.train").main)

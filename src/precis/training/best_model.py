@@ -15,6 +15,7 @@ from precis.errors import PrecisError
 from precis.files import atomic_directory
 from precis.manifest import check_manifest, write_manifest
 from precis.training.checkpoints import refuse_non_finite
+from precis.training.workers import from_first, is_first
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,8 @@ def check_best_model(directory: Path) -> None:
 
 class BestModel(pl.Callback):
     """Early stopping, with the best weights on disk as a model and not as a checkpoint.
+
+    Of several workers the first one ranks and writes; all of them know what came of it.
 
     Args:
         directory: where the best model goes.
@@ -65,29 +68,33 @@ class BestModel(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the model if it is the best so far; stop if the last ones were not."""
         loss = float(trainer.callback_metrics["validation_loss"])
-        rank = self._rank(loss)
+        rank = from_first(lambda: self._rank(loss))
         if math.isfinite(loss) and (not self._best_rank or rank < self._best_rank):
             self._best_rank = rank
             self.best_loss = loss
             self.best_update = self._first_update + trainer.global_step
             self.num_worse = 0
-            refuse_non_finite(pl_module.state_dict())
-            with atomic_directory(self._directory) as directory:
-                try:
-                    self._save(directory)
-                    write_manifest(directory)
-                except SafetensorError as error:
-                    raise PrecisError(f"{self._directory} cannot be written: {error}") from error
+            from_first(lambda: self._write(pl_module))
             return
         self.num_worse += 1
         if self.num_worse >= self._patience:
-            log.info(
-                "stopping early: nothing better than update %d (validation loss %.4f) in %d validations",
-                self.best_update,
-                self.best_loss,
-                self.num_worse,
-            )
+            if is_first():
+                log.info(
+                    "stopping early: nothing better than update %d (validation loss %.4f) in %d validations",
+                    self.best_update,
+                    self.best_loss,
+                    self.num_worse,
+                )
             trainer.should_stop = True
+
+    def _write(self, pl_module: pl.LightningModule) -> None:
+        refuse_non_finite(pl_module.state_dict())
+        with atomic_directory(self._directory) as directory:
+            try:
+                self._save(directory)
+                write_manifest(directory)
+            except SafetensorError as error:
+                raise PrecisError(f"{self._directory} cannot be written: {error}") from error
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into the checkpoint."""

@@ -20,6 +20,7 @@ from precis.batches.data_module import EncodedDataModule
 from precis.files import atomic_path
 from precis.models.base import SummarizationModel
 from precis.models.storage import WEIGHTS_FILE
+from precis.training import workers
 from precis.training.best_model import check_best_model
 from precis.training.record import RunRecord
 from precis.training.run import Trained, train, validation_plan
@@ -35,7 +36,7 @@ _ENOUGH = 0.25  # share of the repetition that may be left: below it the likelih
 def train_in_phases(
     model: SummarizationModel,
     data: EncodedDataModule,
-    record: RunRecord,
+    record: RunRecord | None,
     directory: Path,
     *,
     name: str,
@@ -64,7 +65,7 @@ def train_in_phases(
     Args:
         model: with or without coverage; one without has one phase.
         data: the batches; the second phase takes up their order where the first one left it.
-        record: where the metrics go.
+        record: where the metrics go; None on workers but the first.
         directory: holds a folder for each phase.
         name: the model's name, for people.
         repetition: the share of three-word phrases in validation summaries that repeat an earlier one.
@@ -92,7 +93,7 @@ def train_in_phases(
         pretrained = _pretrained(
             model, pretraining, record, _made(directory / _DOCUMENTS), name, pretraining_epochs, settings
         )
-        model.load_state_dict(load_file(pretrained.directory / WEIGHTS_FILE))
+        _load(model, pretrained.directory)
         first["first_update"] = pretrained.num_updates
         if max_minutes:  # the least there is: one update, and its validation
             first["max_minutes"] = max(max_minutes - pretrained.seconds / 60, 1e-3)
@@ -100,19 +101,20 @@ def train_in_phases(
     if not has_coverage_phase:
         trained = train(model, data, record, _made(directory / _PLAIN), name=name, **first)
         return replace(trained, seconds=seconds_before + trained.seconds)
-    plain = _finished(directory / _PLAIN)
+    plain = workers.from_first(lambda: _finished(directory / _PLAIN))
     if plain is None:
         plain = train(model, data, record, _made(directory / _PLAIN), name=name, **first)
         plain = replace(plain, seconds=seconds_before + plain.seconds)
         _finish(directory / _PLAIN, plain)
-    model.load_state_dict(load_file(plain.directory / WEIGHTS_FILE))
-    before = repetition()
-    record.log_summary({"repetition_without_coverage": before})
+    _load(model, plain.directory)
+    before = workers.from_first(repetition)
+    if record is not None:
+        record.log_summary({"repetition_without_coverage": before})
     if before < coverage_min_repetition:
-        log.info("%s: %.1f %% of phrases repeat, so coverage is not needed", name, 100 * before)
+        _say("%s: %.1f %% of phrases repeat, so coverage is not needed", name, 100 * before)
         return plain
 
-    log.info("%s: %.1f %% of phrases repeat; trying coverage", name, 100 * before)
+    _say("%s: %.1f %% of phrases repeat; trying coverage", name, 100 * before)
     model.switch_coverage(True)
     without, enough = plain, max(_ENOUGH * before, coverage_min_repetition)
 
@@ -142,13 +144,14 @@ def train_in_phases(
         rank=rank,
         **second,
     )
-    model.load_state_dict(load_file(covered.directory / WEIGHTS_FILE))
-    after, growth = repetition(), _growth(covered.best_loss, plain)
+    _load(model, covered.directory)
+    after, growth = workers.from_first(repetition), _growth(covered.best_loss, plain)
     pays = after < before and growth <= coverage_max_loss
-    record.log_summary(
-        {"repetition_with_coverage": after, "coverage_loss_growth": growth, "coverage_kept": float(pays)}
-    )
-    log.info(
+    if record is not None:
+        record.log_summary(
+            {"repetition_with_coverage": after, "coverage_loss_growth": growth, "coverage_kept": float(pays)}
+        )
+    _say(
         "%s: coverage is %s: repeated phrases from %.1f %% to %.1f %%, validation loss %+.1f %%",
         name,
         "kept" if pays else "undone",
@@ -163,14 +166,14 @@ def train_in_phases(
 def _pretrained(
     model: SummarizationModel,
     pretraining: EncodedDataModule,
-    record: RunRecord,
+    record: RunRecord | None,
     directory: Path,
     name: str,
     epochs: int,
     settings: dict[str, Any],
 ) -> Trained:
     """Train on the sentences of the documents, unless that is done; judged by validation summaries, as ever."""
-    trained = _finished(directory)
+    trained = workers.from_first(lambda: _finished(directory))
     if trained is None:
         num_updates, interval = validation_plan(pretraining.updates_per_epoch, epochs, 1)
         trained = train(
@@ -187,6 +190,16 @@ def _pretrained(
     return trained
 
 
+def _load(model: SummarizationModel, directory: Path) -> None:
+    """Give every worker's model the weights that the first one wrote."""
+    model.load_state_dict(workers.from_first(lambda: load_file(directory / WEIGHTS_FILE)))
+
+
+def _say(message: str, *values: object) -> None:
+    if workers.is_first():
+        log.info(message, *values)
+
+
 def remove_checkpoints(directory: Path) -> None:
     """Remove what only a training needs that goes on."""
     for phase in (_DOCUMENTS, _PLAIN, _COVERAGE):
@@ -198,11 +211,14 @@ def _growth(loss: float, plain: Trained) -> float:
 
 
 def _made(directory: Path) -> Path:
-    directory.mkdir(exist_ok=True)
+    if workers.is_first():
+        directory.mkdir(exist_ok=True)
     return directory
 
 
 def _finish(directory: Path, trained: Trained) -> None:
+    if not workers.is_first():
+        return
     values = {**asdict(trained), "directory": trained.directory.name}
     with atomic_path(directory / _TRAINED_FILE) as path:
         path.write_text(json.dumps(values), encoding="utf-8")

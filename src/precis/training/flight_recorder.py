@@ -17,6 +17,7 @@ from precis.errors import PrecisError
 from precis.files import atomic_path
 from precis.models.base import SummarizationModel
 from precis.models.source import Source, Target
+from precis.training import workers
 
 log = logging.getLogger(__name__)
 
@@ -39,36 +40,44 @@ class FlightRecorder:
     def record(self, model: SummarizationModel, batch: Batch, update: int) -> None:
         """Write the batch to a file; return if the update may be skipped.
 
+        Every worker writes its part of the batch and says which of its rows are guilty; all decide alike.
+
         Raises:
             PrecisError: no more updates may be skipped; names the update, the rows and the file.
         """
-        guilty = non_finite_rows(model, batch)
-        ids = [self._row_id(int(row)) for row in batch.rows]
-        path = self._directory / f"non_finite_{update:08d}.safetensors"
+        places = non_finite_rows(model, batch)
+        own_ids = [self._row_id(int(row)) for row in batch.rows]
+        own_guilty = [own_ids[place] for place in places]
+        part = f"_{workers.rank()}" if workers.rank() else ""
+        path = self._directory / f"non_finite_{update:08d}{part}.safetensors"
         tensors = {
             field.name: getattr(batch, field.name).contiguous()
             for field in fields(batch)
             if isinstance(getattr(batch, field.name), Tensor)
         }
         metadata = {
-            "row_ids": json.dumps(ids),
-            "guilty_row_ids": json.dumps([ids[place] for place in guilty]),
+            "row_ids": json.dumps(own_ids),
+            "guilty_row_ids": json.dumps(own_guilty),
         }
         with atomic_path(path) as temporary:
             save_file(tensors, str(temporary), metadata=metadata)
+        parts = workers.gathered((own_ids, own_guilty, str(path)))
+        ids, guilty = ([row_id for part in parts for row_id in part[place]] for place in (0, 1))
+        files = ", ".join([file for _, some, file in parts if some] or [str(path)])
         spoiled = [name for name, weight in model.named_parameters() if not weight.isfinite().all()]
         if spoiled and len(guilty) == len(ids):
             cause = f"the weights {', '.join(spoiled)} held a NaN or an infinity before it, and so every row fails"
         elif guilty:
-            cause = "the rows " + ", ".join(repr(ids[place]) for place in guilty) + " caused it"
+            cause = "the rows " + ", ".join(map(repr, guilty)) + " caused it"
         else:
             cause = "no single row, only the batch as a whole, caused it"
         found = f"NaN or infinity in the loss or its gradient at update {update}: {cause}"
         if self.num_skipped >= self._max_skipped:
             advice = "look at these rows, lower train.learning_rate, or let train.max_skipped_batches leave some out"
-            raise PrecisError(f"{found}. The batch is in {path}; {advice}")
+            raise workers.told_by_first(PrecisError(f"{found}. The batch is in {files}; {advice}"))
         self.num_skipped += 1
-        log.warning("%s; skipped (%d of %d), see %s", found, self.num_skipped, self._max_skipped, path)
+        if workers.is_first():
+            log.warning("%s; skipped (%d of %d), see %s", found, self.num_skipped, self._max_skipped, files)
 
 
 def non_finite_rows(model: SummarizationModel, batch: Batch) -> list[int]:

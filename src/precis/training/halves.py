@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from precis.batches.batch import Batch
 from precis.errors import PrecisError
@@ -27,14 +27,19 @@ def too_large(batch: Batch, update: int, what: str) -> PrecisError:
     )
 
 
-def backward_in_halves(model: SummarizationModel, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-    """Add the gradient of a batch's loss to the weights, half of its rows at a time.
+def gradients_in_halves(
+    model: SummarizationModel, batch: Batch
+) -> tuple[dict[nn.Parameter, Tensor], tuple[Tensor, Tensor, Tensor]]:
+    """The gradient of a batch's loss, from half of its rows at a time.
 
     The loss is a mean over target words, so each half counts by the words that it has.
 
     Returns:
-        the loss of the batch, -log P(target) summed over its target words, and their number; no gradient.
+        the gradient of each weight that has one; and of the batch the loss, -log P(target) summed over its target
+        words, and their number.
     """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    gradients: dict[nn.Parameter, Tensor] = {}
     middle = (len(batch.rows) + 1) // 2
     total, nll, num_tokens = (torch.zeros((), device=batch.source_ids.device) for _ in range(3))
     for rows in (slice(0, middle), slice(middle, None)):
@@ -42,13 +47,15 @@ def backward_in_halves(model: SummarizationModel, batch: Batch) -> tuple[Tensor,
             continue
         losses = model.training_loss(*inputs_of(batch, rows))
         summed = losses.total * losses.num_tokens
-        summed.backward()  # type: ignore[no-untyped-call]
+        half = torch.autograd.grad(summed, parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, half, strict=True):
+            if gradient is not None:
+                before = gradients.get(parameter)
+                gradients[parameter] = gradient if before is None else before + gradient
         total += summed.detach()
         nll += losses.nll_sum
         num_tokens += losses.num_tokens
-        del losses, summed  # or the first half's graph would be there with the second's
+        del losses, summed, half  # or the first half's graph would be there with the second's
     number = num_tokens.clamp(min=1)
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            parameter.grad /= number
-    return total / number, nll, num_tokens
+    gradients = {parameter: (value / number).contiguous() for parameter, value in gradients.items()}
+    return gradients, (total / number, nll, num_tokens)

@@ -19,6 +19,7 @@ from precis.batches.batch import Batch
 from precis.training.parcels import read_points
 from precis.training.record import RunRecord
 from precis.training.system import SummarizationSystem
+from precis.training.workers import num_workers
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,8 @@ class TrainingLoss(pl.Callback):
             assert isinstance(pl_module, SummarizationSystem)
             loss = pl_module.take_training_loss()
             rate = trainer.optimizers[0].param_groups[0]["lr"]
-            assert trainer.logger is not None
+            if trainer.logger is None:  # a worker that records nothing
+                return
             trainer.logger.log_metrics({"train_loss": loss, "learning_rate": rate}, step=trainer.global_step)
 
 
@@ -108,7 +110,8 @@ class LogLines(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Count the words of the batch; say where training is, if nothing else has."""
-        self._tokens += int(batch.source_lengths.sum()) + batch.num_target_tokens
+        # workers have shares of a batch of about the same size
+        self._tokens += (int(batch.source_lengths.sum()) + batch.num_target_tokens) * num_workers()
         self._updates += 1
         now = time.monotonic()
         if not sys.stderr.isatty() and now - self._last_line > _SECONDS_BETWEEN_LINES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +13,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from precis.training import workers
+
 log = logging.getLogger(__name__)
 
 _KEPT_CHECKPOINTS = 2
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Resume(pl.Callback):
@@ -23,6 +27,9 @@ class Resume(pl.Callback):
     A checkpoint is written after every `every_updates` updates, `every_minutes` after the last one, before each
     validation, and when SIGTERM or SIGINT asks to stop. None is written at an update that a validation follows:
     Lightning would take the validation for done.
+
+    Of several workers the first one's clock decides, a signal to any of them stops all, and each one's random state is
+    in the checkpoint.
 
     Args:
         directory: where the checkpoints are kept.
@@ -53,11 +60,15 @@ class Resume(pl.Callback):
         self._before_checkpoint = before_checkpoint
         self._on_checkpoint = on_checkpoint
         self._last_checkpoint = 0.0
+        # of each worker: the last checkpoint's, and where to go on from
+        self._random_states: list[torch.Tensor] = []
         self._random_state: torch.Tensor | None = None
         self._seconds_before = 0.0
         self._started = 0.0
         self._signal: int | None = None
         self._handlers: dict[int, Any] = {}
+        # before Lightning puts its own in front, which talks to workers that may be gone
+        self._outer_handlers: dict[int, Any] = {number: signal.getsignal(number) for number in _SIGNALS}
 
     @property
     def signal(self) -> int | None:
@@ -72,7 +83,9 @@ class Resume(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals: the next whole update is a better end than the middle of this one."""
         self._started = self._last_checkpoint = time.monotonic()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        if threading.current_thread() is not threading.main_thread():
+            return  # a worker of Ray: whoever started it hears the signals
+        for number in _SIGNALS:
             self._handlers[number] = signal.signal(number, self._ask_to_stop)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -98,18 +111,23 @@ class Resume(pl.Callback):
     ) -> None:
         """Write a checkpoint if it is time for one; stop if that was asked for."""
         update = trainer.global_step
+        self._signal, clock_says_so, is_over = self._agreed(
+            0 < self._every_seconds <= time.monotonic() - self._last_checkpoint,
+            0 < self._max_seconds <= self.seconds,
+        )
         validation_follows = update % self._validation_interval == 0
         is_due = (
             update % self._every_updates == 0
             or (update + 1) % self._validation_interval == 0
-            or 0 < self._every_seconds <= time.monotonic() - self._last_checkpoint
+            or clock_says_so
         )
         if not validation_follows and (is_due or self._signal is not None):
             self.write_checkpoint(trainer)
         if self._signal is not None:
             self._leave()
-        if 0 < self._max_seconds <= self.seconds and not trainer.should_stop:
-            log.info("stopping: %.1f minutes of training are over", self._max_seconds / 60)
+        if is_over and not trainer.should_stop:
+            if workers.is_first():
+                log.info("stopping: %.1f minutes of training are over", self._max_seconds / 60)
             trainer.should_stop = True
 
     def on_validation_batch_end(
@@ -122,31 +140,47 @@ class Resume(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """A validation is not finished first: the checkpoint before it is one update old."""
+        self._signal, *_ = self._agreed()
         if self._signal is not None:
             self._leave()
 
     def write_checkpoint(self, trainer: pl.Trainer) -> None:
         """Write a checkpoint now and remove all but the last two."""
         self._before_checkpoint()
+        self._random_states = workers.gathered(torch.get_rng_state())
         trainer.save_checkpoint(self._directory / f"{trainer.global_step:08d}.ckpt")
-        for path in sorted(self._directory.glob("*.ckpt"))[:-_KEPT_CHECKPOINTS]:
-            trainer.strategy.checkpoint_io.remove_checkpoint(path)
+        if workers.is_first():
+            for path in sorted(self._directory.glob("*.ckpt"))[:-_KEPT_CHECKPOINTS]:
+                trainer.strategy.checkpoint_io.remove_checkpoint(path)
         self._last_checkpoint = time.monotonic()
         self._on_checkpoint()
 
     def state_dict(self) -> dict[str, Any]:
         """Goes into the checkpoint."""
-        return {"random_state": torch.get_rng_state(), "seconds": self.seconds}
+        return {"random_states": self._random_states, "seconds": self.seconds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Comes from the checkpoint."""
-        self._random_state = state_dict["random_state"]
+        self._random_state = state_dict["random_states"][workers.rank()]
         self._seconds_before = state_dict["seconds"]
+
+    def begin_with(self, random_state: torch.Tensor) -> None:
+        """Have the first update draw from this, if no checkpoint says otherwise."""
+        self._random_state = random_state
+
+    def _agreed(self, is_due: bool = False, is_over: bool = False) -> tuple[int | None, bool, bool]:
+        """The signal that any worker has had, and what the first one's clock says: the same on all of them."""
+        if not workers.is_distributed():
+            return self._signal, is_due, is_over
+        mine = workers.is_first()
+        number, due, over = workers.highest([self._signal or 0, int(is_due and mine), int(is_over and mine)])
+        return number or None, bool(due), bool(over)
 
     def _ask_to_stop(self, number: int, frame: Any) -> None:
         if self._signal is None:
             self._signal = number
-            log.info("stopping after this update; the next run goes on from there")
+            if workers.is_first():
+                log.info("stopping after this update; the next run goes on from there")
         else:
             self._leave()
 
@@ -154,6 +188,10 @@ class Resume(pl.Callback):
         number = self._signal
         assert number is not None
         self._restore_handlers()
+        if workers.is_distributed():
+            if not workers.is_first():
+                raise SystemExit(0)  # how all of it ended is for the first one to say
+            signal.signal(number, self._outer_handlers[number])
         # the handler that was there before decides how the process ends
         signal.raise_signal(number)
 

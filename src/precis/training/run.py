@@ -10,14 +10,17 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import pytorch_lightning as pl
 import torch
 
 from precis.batches.data_module import EncodedDataModule
+from precis.devices import lightning_settings
 from precis.errors import PrecisError
 from precis.models.base import SummarizationModel
 from precis.models.storage import save_model
+from precis.training import workers
 from precis.training.best_model import BestModel, check_best_model
 from precis.training.checkpoints import (
     AtomicCheckpointIO,
@@ -25,6 +28,7 @@ from precis.training.checkpoints import (
     remove_checkpoint_leftovers,
 )
 from precis.training.flight_recorder import FlightRecorder
+from precis.training.placement import cluster_plugins, prepared_for_ray, trainer_settings
 from precis.training.progress import (
     Delivery,
     LogLines,
@@ -38,6 +42,8 @@ from precis.training.resume import Resume
 from precis.training.system import SummarizationSystem
 
 log = logging.getLogger(__name__)
+
+_SEEDS_APART = 1_000_003  # more than a training has updates
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Trained:
 def train(
     model: SummarizationModel,
     data: EncodedDataModule,
-    record: RunRecord,
+    record: RunRecord | None,
     directory: Path,
     *,
     name: str,
@@ -71,7 +77,7 @@ def train(
     num_updates: int,
     validation_interval: int,
     max_minutes: float,
-    precision: str,
+    precision: Literal["full", "bfloat16"],
     optimizer: str,
     learning_rate: float,
     warmup_updates: int,
@@ -83,6 +89,9 @@ def train(
     checkpoint_every_updates: int,
     checkpoint_every_minutes: float,
     max_skipped_batches: int,
+    devices: int = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
     coverage_speedup: float = 1.0,
     first_update: int = 0,
     first_batch: int | None = None,
@@ -90,10 +99,12 @@ def train(
 ) -> Trained:
     """Train until the last update, or until validation says that it is enough.
 
+    Every worker of a training calls this; the first one writes all there is to write.
+
     Args:
         model: with its initial weights; trained in place.
         data: the batches.
-        record: where the metrics go.
+        record: where the metrics go; None on workers but the first.
         directory: where checkpoints and the best model are kept; a checkpoint in it is gone on from.
         name: the model's name, for people.
         summarize: gives pairs of reference and summary for a few validation rows.
@@ -113,6 +124,9 @@ def train(
         checkpoint_every_updates: updates between two checkpoints.
         checkpoint_every_minutes: minutes between two checkpoints; 0: however long that takes.
         max_skipped_batches: non-finite updates that are left out before training stops.
+        devices: workers on each machine.
+        num_nodes: machines.
+        strategy: see `precis.training.placement.trainer_settings`.
         coverage_speedup: how many times faster the weights learn that only coverage has.
         first_update: updates of the phases before this one.
         first_batch: where this one begins in the order of the data; None: as many batches as updates are done.
@@ -122,13 +136,20 @@ def train(
         PrecisError: a loss or gradient is not finite, or nothing was ever validated.
     """
     model.train()  # Lightning would leave a model that has just been decoded with without dropout
-    data.plan(num_updates, first_update=first_update if first_batch is None else first_batch)
-    torch.manual_seed(seed + first_update)
-    checkpoint = _checkpoint_to_go_on_from(directory)
+    data.plan(
+        num_updates,
+        first_update=first_update if first_batch is None else first_batch,
+        worker=workers.rank(),
+        num_workers=workers.num_workers(),
+    )
+    # each worker draws its own dropout
+    torch.manual_seed(seed + first_update + workers.rank() * _SEEDS_APART)
+    checkpoint = workers.from_first(lambda: _checkpoint_to_go_on_from(directory))
     if checkpoint is not None:
         update = int(checkpoint.stem)
         data.start_at(update)
-        log.info("%s: going on from update %d of %d", name, update, num_updates)
+        if workers.is_first():
+            log.info("%s: going on from update %d of %d", name, update, num_updates)
 
     system = SummarizationSystem(
         model,
@@ -155,21 +176,15 @@ def train(
         every_minutes=checkpoint_every_minutes,
         validation_interval=validation_interval,
         max_minutes=max_minutes,
-        before_checkpoint=record.keep,
-        on_checkpoint=record.deliver,
+        before_checkpoint=record.keep if record is not None else _nothing,
+        on_checkpoint=record.deliver if record is not None else _nothing,
     )
-    on_terminal = sys.stderr.isatty()
-    trainer = pl.Trainer(
-        accelerator="auto",
-        devices=1,
-        precision="bf16-mixed" if precision == "bfloat16" else "32-true",
-        max_epochs=1,
-        val_check_interval=validation_interval,
-        num_sanity_val_steps=0,
-        deterministic=True,
-        logger=RecordLogger(record, first_update),
-        log_every_n_steps=1,
-        callbacks=[
+    if workers.is_distributed():  # Lightning seeds all workers alike when it sets them up
+        resume.begin_with(torch.get_rng_state())
+    on_terminal = sys.stderr.isatty() and record is not None
+    callbacks: list[pl.Callback] = [TrainingLoss(log_every_updates), best, resume]
+    if record is not None:
+        callbacks = [
             TrainingLoss(log_every_updates),
             LogLines(name, updates_per_epoch=data.updates_per_epoch, num_updates=num_updates),
             best,
@@ -177,34 +192,49 @@ def train(
             Delivery(record),
             *([TrainingBar(name)] if on_terminal else []),
             resume,
-        ],
-        plugins=[AtomicCheckpointIO()],
+        ]
+    trainer = pl.Trainer(
+        **lightning_settings(precision),
+        **trainer_settings(devices, num_nodes, strategy),
+        max_epochs=1,
+        val_check_interval=validation_interval,
+        num_sanity_val_steps=0,
+        logger=RecordLogger(record, first_update) if record is not None else False,
+        log_every_n_steps=1,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO(), *cluster_plugins(strategy)],
         enable_checkpointing=False,
         enable_progress_bar=on_terminal,
         enable_model_summary=False,
         use_distributed_sampler=False,
         default_root_dir=directory,
     )
+    if strategy == "ray":
+        trainer = prepared_for_ray(trainer)
     with warnings.catch_warnings():
         # the loader maps memory and needs no workers; what it has given is known from the update's number
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*dataloader is not resumable.*")
+        # validation sums over the workers itself
+        warnings.filterwarnings("ignore", message=".*sync_dist=True.*")
         warnings.filterwarnings("ignore", message=".*isinstance\\(treespec, LeafSpec\\).*")
         try:
             trainer.fit(system, datamodule=data, ckpt_path=checkpoint)
         except SystemExit as error:
-            if resume.signal == signal.SIGINT:  # Lightning makes exit code 1 of it
+            if resume.signal == signal.SIGINT and workers.is_first():  # Lightning makes exit code 1 of it
                 raise KeyboardInterrupt from error
             raise
         if trainer.global_step % validation_interval != 0:
             # stopped by the clock: what it learned since the last validation counts, too
             trainer.validate(system, datamodule=data, verbose=False)
     if not math.isfinite(best.best_loss):
-        raise PrecisError(
-            f"{name}: no validation had a finite loss; "
-            "lower train.learning_rate or look at data/prepared/validation.parquet"
+        raise workers.told_by_first(
+            PrecisError(
+                f"{name}: no validation had a finite loss; "
+                "lower train.learning_rate or look at data/prepared/validation.parquet"
+            )
         )
-    check_best_model(directory / "best")
+    workers.from_first(lambda: check_best_model(directory / "best"))
     return Trained(
         directory=directory / "best",
         best_loss=best.best_loss,
@@ -219,6 +249,10 @@ def validation_plan(updates_per_epoch: int, max_epochs: float, validations_per_e
     interval = math.ceil(updates_per_epoch / validations_per_epoch)
     num_validations = max(1, math.ceil(updates_per_epoch * max_epochs / interval))
     return num_validations * interval, interval
+
+
+def _nothing() -> None:
+    """What a worker does that records nothing."""
 
 
 def _checkpoint_to_go_on_from(directory: Path) -> Path | None:

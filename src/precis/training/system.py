@@ -8,13 +8,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from precis.batches.batch import Batch
 from precis.models.base import Losses, SummarizationModel
+from precis.training import workers
 from precis.training.flight_recorder import FlightRecorder, inputs_of
-from precis.training.halves import backward_in_halves, is_out_of_memory, too_large
+from precis.training.halves import gradients_in_halves, is_out_of_memory, too_large
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ class SummarizationSystem(pl.LightningModule):
         # total, nll_sum and num_tokens of this batch; None if it did not fit into memory
         self._losses: tuple[Tensor, Tensor, Tensor] | None = None
         self._random_state = torch.get_rng_state()  # before this batch
+        self._gradients: dict[nn.Parameter, Tensor] = {}  # of a batch that was done in halves
         # sums since the last logged point, on the device: reading them at each update would make it wait
         self.training_nll: Tensor
         self.training_tokens: Tensor
@@ -73,8 +75,28 @@ class SummarizationSystem(pl.LightningModule):
         self._validation: list[Losses] = []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss of one batch; of one that does not fit into memory `backward` does all."""
+        """The loss of one batch; of one that does not fit into memory `backward` does all.
+
+        Workers have a part of the batch each. The mean of their gradients is that of the whole batch's loss: each
+        loss counts by the words that its part has.
+
+        Raises:
+            PrecisError: half of a worker's part does not fit either.
+        """
         self._batch, self._random_state = batch, torch.get_rng_state()
+        loss = self._loss_of(batch)
+        if not workers.is_distributed():
+            return loss
+        if self._losses is None:  # what the workers exchange must be there before they do
+            loss = self._loss_in_halves()
+        assert self._losses is not None
+        total, nll, num_tokens = self._losses
+        sums = workers.summed(torch.stack([total.double() * num_tokens, nll.double(), num_tokens.double()]))
+        number = sums[2].clamp(min=1)
+        self._losses = sums[0] / number, sums[1], sums[2]
+        return loss * (workers.num_workers() * num_tokens / number).to(loss.dtype)
+
+    def _loss_of(self, batch: Batch) -> Tensor:
         try:
             losses = self.model.training_loss(*inputs_of(batch))
         except (RuntimeError, MemoryError) as error:
@@ -89,7 +111,8 @@ class SummarizationSystem(pl.LightningModule):
         """The gradient of one batch; of one that does not fit into memory in two halves.
 
         Raises:
-            PrecisError: half of it does not fit either.
+            PrecisError: half of it does not fit either; or, with several workers, the gradient of a part whose loss
+                did: the others have begun to take it in.
         """
         if self._losses is not None:
             try:
@@ -97,16 +120,31 @@ class SummarizationSystem(pl.LightningModule):
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                if workers.is_distributed():
+                    assert self._batch is not None
+                    raise too_large(self._batch, self.global_step, "the gradient of") from error
                 self._losses = None
         # outside of the handler, which would keep the failed attempt in memory
         if self._losses is None:
             loss.detach_()
-            self._losses = self._backward_in_halves()
+            self._do_halves()
+            for parameter, gradient in self._gradients.items():
+                parameter.grad = gradient
+        self._gradients = {}
+        assert self._losses is not None
         self._loss, nll, num_tokens = self._losses
         self.training_nll += nll
         self.training_tokens += num_tokens
 
-    def _backward_in_halves(self) -> tuple[Tensor, Tensor, Tensor]:
+    def _loss_in_halves(self) -> Tensor:
+        """Something whose gradient is that of the batch's loss."""
+        self._do_halves()
+        products = [(parameter * gradient).sum() for parameter, gradient in self._gradients.items()]
+        return (
+            torch.stack(products).sum() if products else self.training_nll.new_zeros((), requires_grad=True)
+        )
+
+    def _do_halves(self) -> None:
         batch = self._batch
         assert batch is not None
         log.warning(
@@ -118,7 +156,7 @@ class SummarizationSystem(pl.LightningModule):
         self.zero_grad(set_to_none=True)
         torch.set_rng_state(self._random_state)
         try:
-            return backward_in_halves(self.model, batch)
+            self._gradients, self._losses = gradients_in_halves(self.model, batch)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -172,6 +210,9 @@ class SummarizationSystem(pl.LightningModule):
         num_unreachable = sum(int(losses.num_unreachable) for losses in self._validation)
         nll = sum(float(losses.nll_sum) for losses in self._validation)
         self._validation.clear()
+        if workers.is_distributed():
+            sums = torch.tensor([nll, num_tokens, num_unreachable], dtype=torch.float64)
+            nll, num_tokens, num_unreachable = workers.summed(sums).tolist()
         loss = nll / num_tokens if num_tokens else math.nan
         self.log("validation_loss", loss, logger=False)
         if self.logger is not None:
