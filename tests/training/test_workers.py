@@ -71,6 +71,7 @@ def assert_same_curves(ours, theirs, updates=100):
         assert curves[0][key] == pytest.approx(curves[1][key], abs=1e-4), key
 
 
+@pytest.mark.slow
 def test_several_workers_have_the_losses_of_one(folder):
     """The last batch of an epoch has two rows here, and with three workers one of them has none."""
     one = folder("one")
