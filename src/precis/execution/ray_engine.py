@@ -48,7 +48,8 @@ def ray_engine(address: str | None, *, workers: int, cpus_per_worker: float) -> 
             settings |= {"include_dashboard": False, "num_cpus": workers * cpus_per_worker or None}
         try:
             _knock(address)
-            ray.init(address, **settings)
+            # None would join any cluster that happens to run here
+            ray.init(address or "local", **settings)
         except (OSError, ValueError, RuntimeError) as error:
             raise UnreachableError(
                 f"params.yaml: execution.address is {address!r}, and no Ray cluster answers there: "
