@@ -145,7 +145,7 @@ class Services:
         return (self.folder / "services.log").read_text(errors="replace")[-3000:]
 
     def _watch(self) -> None:
-        while not self._watching.wait(0.2):
+        while not self._watching.wait(0.5):
             self.most_at_once = max(self.most_at_once, len(self.stages()))
 
 

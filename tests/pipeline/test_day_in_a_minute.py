@@ -12,9 +12,11 @@ from contextlib import nullcontext
 
 import psutil
 import pytest
+from mlflow import MlflowClient
 from project import Project, write_tickets
 from real_stores import move_corpus, real_stores
 
+from precis.training.database import create_tables, is_database
 from services import Services, edit_yaml
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(7200)]
@@ -76,6 +78,21 @@ class Day(Services):
         done = self.project.run("precis", "history", "--json", check=False)
         return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
+    def num_decisions(self):
+        """How many records the history has: asked of the store itself, as `precis history` takes seconds to start."""
+        uri = (
+            self.project.stores.get("MLFLOW_TRACKING_URI") or f"sqlite:///{self.project.folder / 'mlflow.db'}"
+        )
+        if uri.startswith("sqlite") and not (self.project.folder / "mlflow.db").exists():
+            return 0  # asking would make it
+        if is_database(uri):
+            create_tables(uri)  # as precis does, one process after the other
+        client = MlflowClient(uri)
+        experiment = client.get_experiment_by_name("precis promotions")
+        if experiment is None:
+            return 0
+        return len(client.search_runs([experiment.experiment_id], "attributes.status = 'FINISHED'"))
+
     def last(self):
         return self.history()[-1]
 
@@ -117,8 +134,10 @@ def children(pid):
 
 
 @pytest.fixture(params=["files", pytest.param("PostgreSQL and S3", marks=pytest.mark.services)])
-def day(request, tmp_path):
+def day(request, tmp_path, monkeypatch):
     with real_stores() if request.param != "files" else nullcontext() as stores:
+        for name, value in (stores.environment if stores is not None else {}).items():
+            monkeypatch.setenv(name, value)
         day = Day(tmp_path, stores, workers=1 if stores is None else 2)
         day.start()
         yield day
@@ -127,7 +146,8 @@ def day(request, tmp_path):
 
 def test_a_day_in_a_minute(day):
     project = day.project
-    day.wait("the first champion", lambda: [record["event"] for record in day.history()] == ["promote"])
+    day.wait("the first champion", lambda: day.num_decisions() == 1)
+    assert day.last()["event"] == "promote"
 
     # nothing new
     day.wait_for_more("Unchanged")
@@ -137,7 +157,7 @@ def test_a_day_in_a_minute(day):
     day.commit("Train longer")
     day.wait_for_training()
     assert day.kill_a_worker()
-    day.wait("a better champion", lambda: len(day.history()) == 2)
+    day.wait("a better champion", lambda: day.num_decisions() == 2)
     assert (day.last()["event"], day.last()["champion_after"]) == ("promote", 2)
 
     # worse; the server is killed while it trains
@@ -145,7 +165,7 @@ def test_a_day_in_a_minute(day):
     day.commit("Train badly")
     day.wait_for_training()
     assert day.kill("closed_server.py")
-    day.wait("a refusal", lambda: len(day.history()) == 3)
+    day.wait("a refusal", lambda: day.num_decisions() == 3)
     assert (day.last()["event"], day.last()["champion_after"]) == ("keep", 2)
 
     # the good parameters again: the same bytes are version 2, which is champion already
@@ -163,7 +183,7 @@ def test_a_day_in_a_minute(day):
     day.wait_for_more("Unchanged")
     day.write_new(lambda text: text)
     day.wait_for_more("NothingNew")
-    assert len(day.history()) == 3
+    assert day.num_decisions() == 3
 
     # drifted: people write about other things. A person cancels the training; that of the next run is killed
     day.write_new(
@@ -173,7 +193,7 @@ def test_a_day_in_a_minute(day):
     day.cancel()
     day.wait("the end of a cancelled training", lambda: not day.stages(), 60)
     day.wait("a training", lambda: day.kill("precis.stages.train"))
-    day.wait("a decision on it", lambda: len(day.history()) == 4)
+    day.wait("a decision on it", lambda: day.num_decisions() == 4)
     last = day.last()
     assert last["version"] == 4
     assert last["champion_after"] == (4 if last["event"] == "promote" else 2)
