@@ -66,7 +66,9 @@ class Services:
             if not self.database_runs():
                 started.append(self._stop_database)
                 self._start_database(programs)
-                self._make_tables_of_prefect()
+                if not self._read_state().get("has_tables"):
+                    self._make_tables_of_prefect()
+                    self._write_state({**self._read_state(), "has_tables": True})
             if not self.object_store_runs():
                 started.append(self._stop_object_store)
                 self._start_object_store(weed)
