@@ -66,12 +66,13 @@ class Services:
             if not self.database_runs():
                 started.append(self._stop_database)
                 self._start_database(programs)
-                if not self._read_state().get("has_tables"):
-                    self._make_tables_of_prefect()
-                    self._write_state({**self._read_state(), "has_tables": True})
             if not self.object_store_runs():
                 started.append(self._stop_object_store)
                 self._start_object_store(weed)
+            self._make_bucket()
+            if not self._read_state().get("has_tables"):
+                self._make_tables_of_prefect()
+                self._write_state({**self._read_state(), "has_tables": True})
         except BaseException:
             for undo in started:
                 undo()
@@ -274,7 +275,6 @@ class Services:
             {**state, "object_store": {"pid": process.pid, "started": _started_at(process.pid)}}
         )
         self._wait_for_object_store(process, f"http://127.0.0.1:{ports['s3']}/healthz")
-        self._make_bucket()
 
     def _wait_for_object_store(self, process: subprocess.Popen[bytes], url: str) -> None:
         deadline = time.monotonic() + START_SECONDS
