@@ -97,7 +97,7 @@ def trainer_settings(devices: int, num_nodes: int, strategy: str) -> dict[str, A
     # weights that a phase does not train have no gradient, and the order in which gradients are summed stays the
     # same from the first update on, so that going on from a checkpoint gives the same bytes; the buffers are sums
     # over all workers already
-    options: dict[str, Any] = {"find_unused_parameters": True, "broadcast_buffers": False}
+    options: dict[str, Any] = {"find_unused_parameters": True, "forward_sync_buffers": False}
     if strategy != "ray":
         return {"devices": devices, "num_nodes": num_nodes, "strategy": DDPStrategy(**options)}
     from ray.train.lightning import RayDDPStrategy
