@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import json
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -80,11 +81,12 @@ def _with_workers(params: Params, started: tuple[int, int] | None) -> Params:
     asked = params.train.devices, params.train.num_nodes
     if started is None or started == asked:
         return params
-    log.info(
-        "torchrun started %d workers on each of %d machines, and that is what counts: params.yaml says %d and %d",
-        *started,
-        *asked,
-    )
+    if os.environ.get("RANK", "0") == "0":  # by torchrun; the workers have not joined yet
+        log.info(
+            "torchrun started %d workers on each of %d machines, and that is what counts: params.yaml says %d and %d",
+            *started,
+            *asked,
+        )
     values = params.model_dump()
     values["train"] |= {"devices": started[0], "num_nodes": started[1]}
     return check_params(values)
