@@ -102,7 +102,7 @@ def test_a_node_killed_in_the_middle_of_evaluate_loses_nothing(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(2400)
 def test_a_cluster_of_three_nodes_runs_the_whole_pipeline(tmp_path):
     project = Project(tmp_path / "tickets", num_rows=900)
     project.keep_only("pointer")
@@ -110,7 +110,8 @@ def test_a_cluster_of_three_nodes_runs_the_whole_pipeline(tmp_path):
     with cluster(nodes=3) as (_, address):
         project.set_params({"execution": {"engine": "ray", "address": address}})
         stages = project.run("dvc", "stage", "list", "--name-only").stdout.split()
-        assert sorted(project.repro()) == sorted(stages)
+        done = project.run("dvc", "repro", timeout=1_500)
+        assert all(f"Running stage '{stage}'" in done.stdout for stage in stages)
     assert "| pointer |" in (project.folder / "reports/comparison.md").read_text()
     there = contents(project.folder)
     project.set_params({"execution": {"engine": "local", "address": None}})
