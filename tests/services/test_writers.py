@@ -2,6 +2,7 @@
 
 import os
 import random
+import time
 
 import pytest
 from test_promotion_races import NUM_VERSIONS, answer, ask, in_process, look, prepare, race
@@ -64,7 +65,7 @@ def test_of_two_machines_one_wins(machine):
 def write(number, go):
     def work():
         while not go.exists():
-            pass
+            time.sleep(0.001)
         client = tracking.configure()
         experiment = tracking.experiment_id(client, "written at once")
         run = client.create_run(experiment)
