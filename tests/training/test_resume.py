@@ -35,7 +35,7 @@ def start(directory: Path, *arguments: str) -> subprocess.Popen:
 
 
 def wait_for_update(directory: Path, update: int, process: subprocess.Popen, folder: str = "work") -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 250
     while not any(int(path.stem) >= update for path in (directory / folder).glob("*.ckpt")):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline, f"no checkpoint at update {update}"
