@@ -198,10 +198,11 @@ def test_two_workers_have_a_coverage_phase_together(folder):
 
 
 @pytest.mark.faults
-def test_a_killed_second_worker_ends_the_training_at_once_and_the_next_one_goes_on(folder):
+def test_a_killed_second_worker_ends_the_training_at_once_and_the_next_one_goes_on(folder, request):
     here = folder("here")
     settings = json.dumps({"devices": 2, "max_epochs": 40, "patience": 1_000})
     first = start(here, settings)
+    request.addfinalizer(first.kill)
     wait_for_update(here, 5, first)
     (second,) = subprocess.run(
         ["pgrep", "-P", str(first.pid), "-f", SMALL_TRAINING.name], capture_output=True, text=True, check=True
@@ -217,7 +218,7 @@ def test_a_killed_second_worker_ends_the_training_at_once_and_the_next_one_goes_
 
 
 @pytest.mark.faults
-def test_torchrun_starts_lost_workers_again(folder):
+def test_torchrun_starts_lost_workers_again(folder, request):
     here = folder("here")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--max-restarts", "2"]
     settings = json.dumps({"devices": 2, "max_epochs": 40, "patience": 1_000})
@@ -227,6 +228,7 @@ def test_torchrun_starts_lost_workers_again(folder):
         stderr=subprocess.PIPE,
         text=True,
     )
+    request.addfinalizer(agent.terminate)  # it ends its workers
     wait_for_update(here, 5, agent)
     children = subprocess.run(["pgrep", "-P", str(agent.pid)], capture_output=True, text=True, check=True)
     os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)

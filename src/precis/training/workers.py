@@ -18,9 +18,8 @@ from precis.errors import PrecisError, UnreachableError
 
 Value = TypeVar("Value")
 
-_LOST = re.compile(
-    r"Connection (closed|reset|refused)( by peer)?|Broken pipe|[Tt]imed? ?out\b.*|gloo|NCCL|[Ss]ocket"
-)
+_REASON = re.compile(r"Connection (closed|reset|refused)( by peer)?|Broken pipe|[Tt]imed? ?out\b[^\n]*")
+_LOST = re.compile(r"gloo|NCCL|[Ss]ocket")
 
 
 class WorkerLostError(UnreachableError):
@@ -106,7 +105,7 @@ def telling_of_lost_workers() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        found = _LOST.search(str(error))
+        found = _REASON.search(str(error)) or _LOST.search(str(error))
         is_lost = found is not None or isinstance(error, torch.distributed.DistError)
         if not is_distributed() or num_workers() == 1 or not is_lost:
             raise
