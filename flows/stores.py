@@ -138,7 +138,7 @@ class Services:
         }
         self._objects.mkdir(mode=0o700, exist_ok=True)
         _write(self._objects / "s3.json", json.dumps({"identities": [identity]}))
-        # so that the parts of the store take HTTP requests from each other alone
+        # so that volumes and filer take HTTP requests with a token alone; the master gives them to this machine
         tables = ("jwt.signing", "jwt.signing.read", "jwt.filer_signing", "jwt.filer_signing.read")
         keys = "".join(f'[{table}]\nkey = "{secrets.token_hex(24)}"\n' for table in tables)
         _write(self._objects / "security.toml", keys)
