@@ -141,7 +141,7 @@ def train_as_worker(name: str, params: Params, strategy: str) -> None:
         seed=params.train.seed,
     )
     pretraining = None
-    if params.pretraining.epochs and len(EncodedCorpus(ENCODED / "pretraining.arrow")):
+    if len(EncodedCorpus(ENCODED / "pretraining.arrow")) and params.pretraining.epochs:
         pretraining = EncodedDataModule(
             ENCODED,
             target_vocabulary_size=len(target_vocabulary),

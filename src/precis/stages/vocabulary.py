@@ -31,6 +31,7 @@ from precis.text.vocabulary import SPECIAL_TOKENS, Vocabulary
 log = logging.getLogger(__name__)
 
 PREPARED, VOCABULARY, REPORT = Path("data/prepared"), Path("data/vocabulary"), Path("reports/vocabulary.json")
+WORK = Path(".work/vocabulary")
 SIZES = (500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000)
 
 
@@ -80,7 +81,7 @@ def build_vocabularies(
             split: NumberedSplit(
                 _split_rows(prepared / f"{split}.parquet", engine),
                 lexicon,
-                stack.enter_context(_scratch(folder)),
+                stack.enter_context(_scratch()),
             )
             for split in SPLITS
         }
@@ -144,9 +145,9 @@ def _split_rows(path: Path, engine: Engine) -> Iterator[SplitRows]:
     return engine.map_rows(path, split_rows, columns=COLUMNS)
 
 
-def _scratch(folder: Path) -> IO[bytes]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    return tempfile.TemporaryFile(dir=folder.parent)
+def _scratch() -> IO[bytes]:
+    WORK.mkdir(parents=True, exist_ok=True)
+    return tempfile.TemporaryFile(dir=WORK)
 
 
 def _measure(
