@@ -4,6 +4,7 @@ import re
 
 import pytest
 from project import Project
+
 from services import Services
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

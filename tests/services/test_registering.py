@@ -45,13 +45,14 @@ import json, sys
 from precis import Summarizer
 
 model = Summarizer.load("models:/at once@champion")
-print(json.dumps([str(model.summarize(text)) for text in json.loads(sys.stdin.read())]))
+print(json.dumps([model.summarize(text).text for text in json.loads(sys.stdin.read())]))
 """
 LOAD = """
 import json, sys
 from precis import Summarizer
 
-print(json.dumps([str(Summarizer.load("models/pointer").summarize(text)) for text in json.loads(sys.stdin.read())]))
+model = Summarizer.load("models/pointer")
+print(json.dumps([model.summarize(text).text for text in json.loads(sys.stdin.read())]))
 """
 
 

@@ -14,7 +14,7 @@ from precis.batches.data_module import EncodedDataModule
 from precis.batches.encoded import SCHEMA, write_encoded
 from precis.models.build import build_model, options_of
 from precis.stages.entry import run_stage
-from precis.training.coverage_phase import train_in_phases
+from precis.training.phases import train_in_phases
 from precis.training.placement import joined
 from precis.training.record import RunRecord
 from precis.training.run import Trained, train, validation_plan

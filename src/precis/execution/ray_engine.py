@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 from collections import deque
@@ -45,15 +46,20 @@ def ray_engine(address: str | None, *, workers: int, cpus_per_worker: float) -> 
             logging.getLogger(name).setLevel(logging.ERROR)
         settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if address is None:
-            settings |= {"include_dashboard": False, "num_cpus": workers * cpus_per_worker or None}
+            # a machine has whole cores, whatever part of them a worker takes
+            settings |= {"include_dashboard": False, "num_cpus": math.ceil(workers * cpus_per_worker) or None}
         try:
             _knock(address)
             # None would join any cluster that happens to run here
             ray.init(address or "local", **settings)
         except (OSError, ValueError, RuntimeError) as error:
+            found = (
+                f"execution.address is {address!r}, and no Ray cluster answers there"
+                if address
+                else "execution.address is null, and no Ray cluster could be started here"
+            )
             raise UnreachableError(
-                f"params.yaml: execution.address is {address!r}, and no Ray cluster answers there: "
-                f"{str(error).splitlines()[0]}; start one with `precis cluster up`"
+                f"params.yaml: {found}: {str(error).splitlines()[0]}; start one with `precis cluster up`"
             ) from error
     context = ray.data.DataContext.get_current()
     context.execution_options.preserve_order = True

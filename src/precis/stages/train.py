@@ -122,7 +122,7 @@ def train_as_worker(name: str, params: Params, strategy: str) -> None:
     from precis.models.build import build_model, options_of
     from precis.models.pretrained import initialise_embeddings
     from precis.text.vocabulary import Vocabulary
-    from precis.training.coverage_phase import remove_checkpoints, train_in_phases
+    from precis.training.phases import remove_checkpoints, train_in_phases
     from precis.training.progress import write_history
     from precis.training.tracking import RUN_FILE
     from precis.training.workers import from_first, is_first, telling_of_lost_workers

@@ -1,7 +1,7 @@
-"""Coverage switched on when validation no longer gets better, for a short while, and kept only if it pays.
+"""The phases of a training: sentences of the documents, if asked for; the summaries; coverage, if it pays.
 
 See et al. (2017, section 5) found that coverage taught from the start spoils the model, and that a short
-phase at the end is enough. Here that phase is tried by itself and judged on the validation split.
+phase at the end is enough. Here it is switched on when validation no longer gets better, and judged on that split.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _TRAINED_FILE = "trained.json"
 _DOCUMENTS, _PLAIN, _COVERAGE = "documents", "plain", "coverage"  # folders of the phases
-_VALIDATIONS = 5  # of the second phase
+_VALIDATIONS = 5  # of the phase with coverage
 _ENOUGH = 0.25  # share of the repetition that may be left: below it the likelihood decides what is best
 
 
