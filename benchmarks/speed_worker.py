@@ -33,10 +33,10 @@ def precis_step(workload: Workload, side: str) -> Callable[[int], float]:
         "tie_embeddings": "tied" in flags, "readout": "linear" if "see2017" in flags else "tanh",
         "dropout": 0.0, "word_dropout": 0.0, "label_smoothing": 0.0, "attention": attention,
         "input_feeding": "feeding" in flags, "attend_with_cell": "feeding" in flags, "intra_attention": False,
-        "coverage": "coverage" in flags, "coverage_weight": 1.0,
+        "coverage": "coverage" in flags, "coverage_weight": 1.0, "pointing_weight": 0.0,
     }  # fmt: skip
     if "copy" in flags:
-        options |= {"generation": "mixture", "pointing_weight": 0.0}
+        options["generation"] = "mixture"
     model = build_model("pointer" if "copy" in flags else "attention", **options)
     parameters = list(model.parameters())
     optimizer = torch.optim.Adagrad(parameters, lr=0.15, initial_accumulator_value=0.1, fused=True)

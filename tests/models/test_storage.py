@@ -41,6 +41,15 @@ def test_coverage_comes_back_as_it_was_switched(make_model, tmp_path):
     assert load_model(tmp_path).coverage_on is False
 
 
+def test_an_attention_model_that_was_not_told_where_to_attend_is_read(make_model, tmp_path):
+    save_model(make_model("attention", pointing_weight=1.0), tmp_path)
+    path = tmp_path / "model.json"
+    contents = json.loads(path.read_text())
+    del contents["options"]["pointing_weight"]  # as it was written before attention had it
+    path.write_text(json.dumps(contents))
+    assert load_model(tmp_path).options["pointing_weight"] == 0.0
+
+
 def test_what_is_not_a_model_is_refused(make_model, tmp_path):
     with pytest.raises(PrecisError, match=r"model.json is missing"):
         load_model(tmp_path / "nowhere")

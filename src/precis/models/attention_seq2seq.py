@@ -13,7 +13,7 @@ from precis.models.decoder import AttentionDecoder, Decoded, first_memory
 from precis.models.embeddings import WordEmbeddings
 from precis.models.encoder import Bridge, Encoder
 from precis.models.encoder_decoder import generation_nll
-from precis.models.losses import TargetRows, collect_losses
+from precis.models.losses import TargetRows, collect_losses, copied_mass
 from precis.models.output import OutputLayer
 from precis.models.rnn import CELLS, CellState, SharedDropout
 from precis.models.segments import Segments
@@ -50,6 +50,7 @@ class AttentionSeq2Seq(SummarizationModel):
         intra_attention: bool,
         coverage: bool,
         coverage_weight: float,
+        pointing_weight: float,
         coverage_on: bool | None = None,
         generates_words: bool = True,
     ) -> None:
@@ -71,6 +72,7 @@ class AttentionSeq2Seq(SummarizationModel):
         self.has_coverage = coverage
         self.coverage_on = coverage if coverage_on is None else coverage_on
         self.coverage_weight = coverage_weight
+        self.pointing_weight = pointing_weight
         self.embeddings = WordEmbeddings(
             source_vocabulary_size, target_vocabulary_size, embedding_size, shared_vocabulary, word_dropout
         )
@@ -97,11 +99,18 @@ class AttentionSeq2Seq(SummarizationModel):
     @override
     def training_loss(self, source: Source, target: Target) -> Losses:
         decoded = self.decode_target(source, target)
-        rows = TargetRows(source, target, self.vocabulary_size, pointer=False)
+        rows = TargetRows(
+            source, target, self.vocabulary_size, pointer=False, points=self.pointing_weight > 0
+        )
+        log_mass = None
+        if rows.matches is not None:
+            log_mass = copied_mass(rows.take(decoded.log_attention), rows.matches)
         readout, weight, bias = self.readout(rows.take(decoded.features))
         loss, nll = generation_nll(readout, weight, bias, rows, self.smoothing)
         coverage_terms = None if decoded.coverage_loss is None else decoded.coverage_loss.flatten()[rows.rows]
-        return collect_losses(rows, loss, nll, None, 0.0, coverage_terms, self.coverage_weight)
+        return collect_losses(
+            rows, loss, nll, log_mass, self.pointing_weight, coverage_terms, self.coverage_weight
+        )
 
     @override
     def encode(self, source: Source) -> Memory:

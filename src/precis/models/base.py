@@ -27,7 +27,7 @@ class Losses:
         nll_sum: -log P(target) summed over the target words; without smoothing or additions; no gradient.
         num_tokens: target words in the sum, each EOS_ID too; unreachable ones are not.
         num_unreachable: target words that nothing can produce: left out of every sum.
-        pointing: mean pointing loss over target words; None for models without a pointer.
+        pointing: mean pointing loss over target words; None for models that are not told where to attend.
         coverage: mean coverage loss over target words; None without coverage.
     """
 

@@ -71,8 +71,9 @@ def build_model(
             - attention: dot, general, concat or additive; input_feeding: the context is an input of the next
               step (slow: a loop over the steps); attend_with_cell: query with (c, h) of an LSTM (the same);
               intra_attention: the decoder attends to its own past; coverage: attention knows its past;
-              coverage_weight: of the coverage loss (attention and pointer only);
-            - generation: mixture or pointer_only; pointing_weight: of the pointing loss (pointer only).
+              coverage_weight: of the coverage loss; pointing_weight: of the pointing loss (attention and
+              pointer only);
+            - generation: mixture or pointer_only (pointer only).
 
             And, not asked for, coverage_on: whether coverage is switched on, as `switch_coverage` left it.
 

@@ -185,7 +185,8 @@ class TargetRows:
         targets: extended ids, (N,).
         in_vocabulary: True where the model can generate the target: words of the vocabulary, or EOS_ID alone
             if it generates no words; (N,).
-        matches: True where the source holds the target, (N, S); None if there is no pointer.
+        matches: True where the source holds the target, (N, S); None if the model neither copies nor is told
+            where to attend.
         weights: 1 / number of reachable targets where the target is reachable, 0 elsewhere, (N,).
         num_tokens: reachable targets.
         num_unreachable: targets that nothing can produce.
@@ -197,6 +198,7 @@ class TargetRows:
         target: Target,
         vocabulary_size: int,
         pointer: bool,
+        points: bool = False,
         generates_words: bool = True,
     ) -> None:
         ids = target.ids.flatten()
@@ -211,10 +213,12 @@ class TargetRows:
             self.in_vocabulary = self.targets == EOS_ID
         self.matches: Tensor | None = None
         reachable = self.in_vocabulary
-        if pointer:
+        if pointer or points:
             documents = self.rows // num_steps
             self.matches = source.extended_ids[documents] == self.targets[:, None]
             self.matches &= source.mask[documents] & (self.targets != UNK_ID)[:, None]
+        if pointer:
+            assert self.matches is not None
             reachable = reachable | self.matches.any(dim=1)
         self.num_tokens = reachable.sum()
         self.num_unreachable = real.sum() - self.num_tokens

@@ -25,11 +25,10 @@ class PointerGenerator(SummarizationModel):
     Args: see `build_model`.
     """
 
-    def __init__(self, *, generation: str, pointing_weight: float, **options: Any) -> None:
+    def __init__(self, *, generation: str, **options: Any) -> None:
         super().__init__()
         self.options: dict[str, Any] = {}
         self.generates_words = generation == "mixture"
-        self.pointing_weight = pointing_weight
         self.seq2seq = AttentionSeq2Seq(**options, generates_words=self.generates_words)
         decoder = self.seq2seq.decoder
         gate_size = decoder.encoder_size + decoder.query_size + options["embedding_size"]
@@ -57,7 +56,13 @@ class PointerGenerator(SummarizationModel):
             loss, nll = end_or_copy_nll(rows, log_gen, log_copied)
         coverage_terms = None if decoded.coverage_loss is None else decoded.coverage_loss.flatten()[rows.rows]
         return collect_losses(
-            rows, loss, nll, log_mass, self.pointing_weight, coverage_terms, self.seq2seq.coverage_weight
+            rows,
+            loss,
+            nll,
+            log_mass,
+            self.seq2seq.pointing_weight,
+            coverage_terms,
+            self.seq2seq.coverage_weight,
         )
 
     @override

@@ -132,4 +132,6 @@ def _read_options(path: Path) -> tuple[str, dict[str, Any]]:
     missing = {"source_vocabulary_size", "target_vocabulary_size", "shared_vocabulary"} - options.keys()
     if missing:
         raise PrecisError(f"{path}: options lack {', '.join(sorted(missing))}")
+    if name == "attention":  # of a time when only the pointer was told where to attend
+        options.setdefault("pointing_weight", 0.0)
     return name, options
