@@ -38,18 +38,8 @@ def main(path: Path) -> int:
         return 1
     with tempfile.TemporaryDirectory() as folder:
         report, applying = Path(folder, "report.json"), Path(folder, "pins.txt")
-        applying.write_text(
-            "".join(f"{name}=={version}\n" for name, version in wanted.items()), encoding="utf-8"
-        )
-        command = [
-            sys.executable,
-            "-m",
-            "pip_audit",
-            "--strict",
-            "--no-deps",
-            "--disable-pip",
-            "--progress-spinner=off",
-        ]
+        applying.write_text("".join(f"{name}=={version}\n" for name, version in wanted.items()), encoding="utf-8")
+        command = [sys.executable, "-m", "pip_audit", "--strict", "--no-deps", "--disable-pip", "--progress-spinner=off"]
         done = subprocess.run(
             [*command, "--format=json", f"--output={report}", "--requirement", str(applying)],
             capture_output=True,
