@@ -1,6 +1,5 @@
 """Lets the tests here share the small projects of tests/pipeline and the small repositories of tests/flows."""
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +20,7 @@ def finished(tmp_path_factory) -> Project:
 @pytest.fixture
 def project(finished, tmp_path) -> Project:
     """A copy of it to break."""
-    shutil.copytree(finished.folder, tmp_path / "tickets", symlinks=True)
-    copy = object.__new__(Project)
-    copy.folder = tmp_path / "tickets"
-    return copy
+    return finished.copy_to(tmp_path / "tickets")
 
 
 @pytest.fixture

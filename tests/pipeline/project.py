@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import random
@@ -63,6 +64,13 @@ class Project:
         self.run("dvc", "init", "-q")
         self.run("git", "add", "-A")
         self.run("git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "Start")
+
+    def copy_to(self, folder: Path) -> Project:
+        """The same project as it is now, in another folder, to break."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        twin = copy.copy(self)
+        twin.folder = folder
+        return twin
 
     @property
     def environment(self) -> dict[str, str]:
