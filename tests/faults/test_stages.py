@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -137,6 +138,47 @@ def test_a_full_disk_is_one_message_and_what_was_there_stays(project, stage):
     assert process.returncode == 1, errors
     assert "Traceback" not in errors, errors
     assert "error: " in errors and ("too large" in errors or "writ" in errors), errors
+    assert digests(project, stage) == before
+    assert half_written(project) == []
+    again = start(project, stage)
+    assert again.communicate(timeout=300) and again.returncode == 0
+    assert digests(project, stage) == before
+
+
+@pytest.mark.parametrize("stage", COMMANDS)
+def test_a_file_system_without_room_is_one_message_and_what_was_there_stays(project, stage, tmp_path):
+    """The project on a file system of its own, in which nothing is left but half of what the stage writes."""
+    before = digests(project, stage)
+    room = sum(Path(file).stat().st_size for file in before) // 2
+    kept, ready = tmp_path / "kept", tmp_path / "result"
+    project.folder.rename(kept)
+    project.folder.mkdir()
+    script = f"""set -e
+mount -t tmpfs none {project.folder}
+cp -a {kept}/. {project.folder}
+cd {project.folder}
+used=$(df --output=used -B 1024 . | tail -1)
+mount -o remount,size=$((used + {room // 1024}))k {project.folder}
+set +e
+{shlex.join([sys.executable, "-m", f"precis.stages.{stage}", *COMMANDS[stage]])}
+echo $? > {ready}
+mount -o remount,size=2g {project.folder}
+rm -rf {kept}
+cp -a {project.folder} {kept}
+"""
+    ran = subprocess.run(
+        ["unshare", "--mount", *([] if os.getuid() == 0 else ["--map-root-user"]), "sh", "-c", script],
+        env={**project.environment, "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert ran.returncode == 0, ran.stderr
+    project.folder.rmdir()
+    kept.rename(project.folder)
+    assert ready.read_text().strip() == "1", ran.stderr
+    assert "Traceback" not in ran.stderr, ran.stderr
+    assert "error: " in ran.stderr and ("No space left" in ran.stderr or "full" in ran.stderr), ran.stderr
     assert digests(project, stage) == before
     assert half_written(project) == []
     again = start(project, stage)
