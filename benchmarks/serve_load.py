@@ -6,6 +6,7 @@ Starts `precis serve` with a model of random weights (or --model) and measures w
 as soon as it is answered: the capacity. Then 20 clients ask at 80 % of that rate, each at its own even pace, then
 requests come at 300 %, whether or not earlier ones are answered, then one client asks on. Ends with 1 if a promise is
 broken. At 80 %: no error, memory within 10 %, p99 < 3 x p50. At 300 %: answers, or 429 and 503. Recovery in 5 s.
+With --untimed the times are printed and not judged, for machines that have other work to do.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from serve_model import Connection, Server, bodies_of, quantiles, texts_of, work
 
 CLIENTS = 20
 OVERLOAD_SECONDS = 20
+RECOVERY_SECONDS = 60  # is waited for at most
 MOST_OPEN = 400  # requests at a time at 300 %; below the connections that the service takes
 
 
@@ -122,7 +124,7 @@ async def recover(port: int, bodies: list[bytes], usual: float) -> float:
     start = time.monotonic()
     connection = Connection(port)
     in_a_row = 0
-    while in_a_row < 5 and time.monotonic() < start + 60:
+    while in_a_row < 5 and time.monotonic() < start + RECOVERY_SECONDS:
         asked = time.monotonic()
         status, _ = await connection.post(bodies[0])
         in_a_row = in_a_row + 1 if status == 200 and time.monotonic() - asked <= usual else 0
@@ -142,17 +144,19 @@ async def measure(server: Server, bodies: list[bytes], seconds: float) -> dict[s
     }  # fmt: skip
 
 
-def broken_promises(found: dict[str, Any]) -> list[str]:
+def broken_promises(found: dict[str, Any], *, untimed: bool) -> list[str]:
     """What is not as it should be."""
     calm, storm = found["at_80"], found["at_300"]
     before, after, _ = calm["memory_mb"]
     checks = {
         "errors at 80 %": set(calm["statuses"]) == {200},
         "memory grew by more than 10 %": after <= 1.1 * before,
-        "p99 is three times p50 or more": calm["milliseconds"]["p99"] < 3 * calm["milliseconds"]["p50"],
+        "p99 is three times p50 or more": untimed
+        or calm["milliseconds"]["p99"] < 3 * calm["milliseconds"]["p50"],
         "other errors than overload at 300 %": set(storm["statuses"]) <= {200, 429, 503},
         "no overload at 300 %": set(storm["statuses"]) > {200},
-        "recovery took more than 5 s": found["recovery_s"] <= 5,
+        "recovery took more than 5 s": untimed or found["recovery_s"] <= 5,
+        "no recovery in a minute": found["recovery_s"] < RECOVERY_SECONDS,
         "it did not end as it should": found["exit_code"] == 143,
         "a traceback in the log": not found["traceback"],
     }
@@ -167,6 +171,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a folder; without: random weights")
     parser.add_argument("--corpus", type=Path, help="JSON Lines; without: drawn by chance")
     parser.add_argument("--options", default="", help="more options of precis serve")
+    parser.add_argument("--untimed", action="store_true", help="times break no promise")
     arguments = parser.parse_args()
     workload = workload_of(arguments.corpus, 512)
     with tempfile.TemporaryDirectory(prefix="precis-load-") as folder:
@@ -178,7 +183,7 @@ def main() -> None:
         finally:
             code = server.stop()
         found |= {"exit_code": code, "traceback": "Traceback" in log.read_text()}
-    broken = broken_promises(found)
+    broken = broken_promises(found, untimed=arguments.untimed)
     print(json.dumps({**found, "broken": broken}, indent=2))
     sys.exit(bool(broken))
 
