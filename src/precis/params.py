@@ -278,6 +278,7 @@ class TrainParams(Section):
     final_learning_rate: float = Field(ge=0, le=1)
     weight_decay: float = Field(ge=0)
     gradient_clip: float = Field(gt=0)
+    consistency_weight: float = Field(ge=0)
     patience: int = Field(ge=1)
     validations_per_epoch: int = Field(ge=1)
     sample_summaries: int = Field(ge=0)

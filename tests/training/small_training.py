@@ -118,6 +118,7 @@ def run(
         "warmup_updates": 5,
         "final_learning_rate": 0.1,
         "weight_decay": 0.0,
+        "consistency_weight": 0.0,
         "gradient_clip": 1.0,
         "patience": 10,
         "log_every_updates": 4,

@@ -98,8 +98,8 @@ def test_an_infinity_in_the_gradient_alone_is_found(tmp_path, monkeypatch):
         model = build(*arguments, **options)
         loss_of = model.training_loss
 
-        def training_loss(source, target):
-            losses = loss_of(source, target)
+        def training_loss(source, target, *weight):
+            losses = loss_of(source, target, *weight)
             trapped = (source.extended_ids == 22).any()  # a source with three unknown words
             return replace(losses, total=_Planted.apply(losses.total)) if trapped else losses
 

@@ -123,10 +123,10 @@ def test_a_part_that_does_not_fit_into_memory_is_done_in_two_halves(folder):
     small_training.run(enough, **settings)
 
     def small_memory(worker):
-        def training_loss(self, source, target):
+        def training_loss(self, source, target, *weight):
             if self.training and len(source.ids) > 3:
                 torch.empty(10**15)  # raises what torch raises
-            return whole(self, source, target)
+            return whole(self, source, target, *weight)
 
         if worker == 1:
             PointerGenerator.training_loss = training_loss
@@ -141,8 +141,8 @@ def test_workers_skip_the_same_batch_and_name_its_rows(folder, capfd):
     def spoil(worker):
         calls = iter(range(1_000))
 
-        def training_loss(self, source, target):
-            losses = whole(self, source, target)
+        def training_loss(self, source, target, *weight):
+            losses = whole(self, source, target, *weight)
             if (
                 self.training and worker == 1 and next(calls) in (3, 4)
             ):  # the batch, and its first row by itself

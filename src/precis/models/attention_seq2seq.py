@@ -9,12 +9,13 @@ from typing_extensions import override
 
 from precis.errors import PrecisError
 from precis.models.base import Losses, Memory, State, Step, SummarizationModel
+from precis.models.consistency import disagreement, twice
 from precis.models.decoder import AttentionDecoder, Decoded, first_memory
 from precis.models.embeddings import WordEmbeddings
 from precis.models.encoder import Bridge, Encoder
 from precis.models.encoder_decoder import generation_nll
 from precis.models.losses import TargetRows, collect_losses, copied_mass
-from precis.models.output import OutputLayer
+from precis.models.output import OutputLayer, word_log_probs
 from precis.models.rnn import CELLS, CellState, SharedDropout
 from precis.models.segments import Segments
 from precis.models.source import Source, Target
@@ -97,7 +98,9 @@ class AttentionSeq2Seq(SummarizationModel):
             )
 
     @override
-    def training_loss(self, source: Source, target: Target) -> Losses:
+    def training_loss(self, source: Source, target: Target, consistency_weight: float = 0.0) -> Losses:
+        if consistency_weight:
+            source, target = twice(source, target)
         decoded = self.decode_target(source, target)
         rows = TargetRows(
             source, target, self.vocabulary_size, pointer=False, points=self.pointing_weight > 0
@@ -108,9 +111,15 @@ class AttentionSeq2Seq(SummarizationModel):
         readout, weight, bias = self.readout(rows.take(decoded.features))
         loss, nll = generation_nll(readout, weight, bias, rows, self.smoothing)
         coverage_terms = None if decoded.coverage_loss is None else decoded.coverage_loss.flatten()[rows.rows]
+        consistency = None
+        if consistency_weight:
+            consistency = disagreement(
+                lambda some: word_log_probs(readout[some], weight, bias), rows.weights, self.vocabulary_size
+            )
         return collect_losses(
-            rows, loss, nll, log_mass, self.pointing_weight, coverage_terms, self.coverage_weight
-        )
+            rows, loss, nll, log_mass, self.pointing_weight, coverage_terms, self.coverage_weight,
+            consistency, consistency_weight,
+        )  # fmt: skip
 
     @override
     def encode(self, source: Source) -> Memory:

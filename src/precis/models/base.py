@@ -29,6 +29,8 @@ class Losses:
         num_unreachable: target words that nothing can produce: left out of every sum.
         pointing: mean pointing loss over target words; None for models that are not told where to attend.
         coverage: mean coverage loss over target words; None without coverage.
+        consistency: how much two readings of the batch differ, see `precis.models.consistency`; None if it was read
+            once. Both readings are in all the sums.
     """
 
     total: Tensor
@@ -37,6 +39,7 @@ class Losses:
     num_unreachable: Tensor
     pointing: Tensor | None
     coverage: Tensor | None
+    consistency: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,15 @@ class SummarizationModel(nn.Module, ABC):
     options: dict[str, Any]
 
     @abstractmethod
-    def training_loss(self, source: Source, target: Target) -> Losses:
-        """The losses with teacher forcing; dropout and smoothing only in training mode."""
+    def training_loss(self, source: Source, target: Target, consistency_weight: float = 0.0) -> Losses:
+        """The losses with teacher forcing; dropout and smoothing only in training mode.
+
+        Args:
+            source: the documents.
+            target: their summaries.
+            consistency_weight: alpha of R-Drop (Liang et al., 2021): the batch is read twice, and half of it times
+                what the readings differ by is added to the total. 0: it is read once.
+        """
 
     @abstractmethod
     def encode(self, source: Source) -> Memory:

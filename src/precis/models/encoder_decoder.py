@@ -10,11 +10,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from precis.models.base import Losses, Memory, State, Step, SummarizationModel
+from precis.models.consistency import disagreement, twice
 from precis.models.decoder import stack_states, unstack_states
 from precis.models.embeddings import WordEmbeddings
 from precis.models.encoder import Encoder
 from precis.models.losses import TargetRows, collect_losses, mixture_nll
-from precis.models.output import OutputLayer
+from precis.models.output import OutputLayer, word_log_probs
 from precis.models.rnn import RecurrentStack, SharedDropout
 from precis.models.segments import Segments
 from precis.models.source import Source, Target
@@ -64,7 +65,9 @@ class EncoderDecoder(SummarizationModel):
         )
 
     @override
-    def training_loss(self, source: Source, target: Target) -> Losses:
+    def training_loss(self, source: Source, target: Target, consistency_weight: float = 0.0) -> Losses:
+        if consistency_weight:
+            source, target = twice(source, target)
         segments = Segments.of(source.lengths, source.ids.shape[1])
         source_words, target_words = self.embeddings(source, segments, target)
         _, finals = self.encoder(self.dropout(source_words, segments), segments)
@@ -73,11 +76,15 @@ class EncoderDecoder(SummarizationModel):
         outputs = self.decoder(torch.cat([self.dropout(target_words), repeated], dim=2), None)
         rows = TargetRows(source, target, self.vocabulary_size, pointer=False)
         readout = self.output.read_out(rows.take(outputs.transpose(0, 1)))
-        loss, nll = generation_nll(
-            readout, self.output.matrix(self.embeddings.target), self.output.bias, rows,
-            self.label_smoothing if self.training else 0.0,
-        )  # fmt: skip
-        return collect_losses(rows, loss, nll, None, 0.0, None, 0.0)
+        weight, bias = self.output.matrix(self.embeddings.target), self.output.bias
+        smoothing = self.label_smoothing if self.training else 0.0
+        loss, nll = generation_nll(readout, weight, bias, rows, smoothing)
+        consistency = None
+        if consistency_weight:
+            consistency = disagreement(
+                lambda some: word_log_probs(readout[some], weight, bias), rows.weights, self.vocabulary_size
+            )
+        return collect_losses(rows, loss, nll, None, 0.0, None, 0.0, consistency, consistency_weight)
 
     @override
     def encode(self, source: Source) -> Memory:

@@ -237,6 +237,8 @@ def collect_losses(
     pointing_weight: float,
     coverage_terms: Tensor | None,
     coverage_weight: float,
+    consistency: Tensor | None,
+    consistency_weight: float,
 ) -> Losses:
     """Put the losses of one batch together.
 
@@ -248,6 +250,9 @@ def collect_losses(
         pointing_weight: of -log_mass in the total.
         coverage_terms: sum of min(a_i, c_i) of each row (See et al., 2017, eq. 12), (N,).
         coverage_weight: of their mean in the total.
+        consistency: what `disagreement` says.
+        consistency_weight: alpha of R-Drop, whose loss is a sum of two readings (Liang et al., 2021, eq. 4): half of it
+            weighs the disagreement in their mean.
     """
     total = loss
     pointing = coverage = None
@@ -259,6 +264,8 @@ def collect_losses(
         coverage = (coverage_terms * rows.weights).sum()
         if coverage_weight:
             total = total + coverage_weight * coverage
+    if consistency is not None:
+        total = total + consistency_weight / 2 * consistency
     return Losses(
         total=total,
         nll_sum=(nll * (rows.weights > 0)).sum().detach(),
@@ -266,4 +273,5 @@ def collect_losses(
         num_unreachable=rows.num_unreachable,
         pointing=None if pointing is None else pointing.detach(),
         coverage=None if coverage is None else coverage.detach(),
+        consistency=None if consistency is None else consistency.detach(),
     )

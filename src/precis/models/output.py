@@ -45,5 +45,10 @@ class OutputLayer(nn.Module):
 
     def forward(self, features: Tensor, embedding: Tensor) -> Tensor:
         """Log P_vocab, (..., V)."""
-        logits = nn.functional.linear(self.read_out(features), self.matrix(embedding), self.bias)
-        return torch.log_softmax(logits.float() if logits.dtype != torch.float64 else logits, dim=-1)
+        return word_log_probs(self.read_out(features), self.matrix(embedding), self.bias)
+
+
+def word_log_probs(readout: Tensor, matrix: Tensor, bias: Tensor) -> Tensor:
+    """Log P_vocab of readouts (..., R), in float32 at least, (..., V)."""
+    logits = nn.functional.linear(readout, matrix, bias)
+    return torch.log_softmax(logits.float() if logits.dtype != torch.float64 else logits, dim=-1)

@@ -11,8 +11,10 @@ from typing_extensions import override
 
 from precis.models.attention_seq2seq import AttentionSeq2Seq
 from precis.models.base import Losses, Memory, State, Step, SummarizationModel
+from precis.models.consistency import disagreement, twice
 from precis.models.decoder import Decoded
 from precis.models.losses import TargetRows, collect_losses, copied_mass, end_or_copy_nll, mixture_nll
+from precis.models.output import word_log_probs
 from precis.models.source import EOS_ID, Source, Target
 
 
@@ -35,7 +37,9 @@ class PointerGenerator(SummarizationModel):
         self.gate = nn.Linear(gate_size, 1)
 
     @override
-    def training_loss(self, source: Source, target: Target) -> Losses:
+    def training_loss(self, source: Source, target: Target, consistency_weight: float = 0.0) -> Losses:
+        if consistency_weight:
+            source, target = twice(source, target)
         decoded = self.seq2seq.decode_target(source, target)
         rows = TargetRows(
             source, target, self.seq2seq.vocabulary_size, pointer=True, generates_words=self.generates_words
@@ -43,17 +47,39 @@ class PointerGenerator(SummarizationModel):
         assert rows.matches is not None
         gate = self._gate(rows.take(decoded.context), rows.take(decoded.query), rows.take(decoded.inputs))
         p_gen_logit = gate.squeeze(1).float()
-        log_mass = copied_mass(rows.take(decoded.log_attention), rows.matches)
-        log_gen = nn.functional.logsigmoid(p_gen_logit)
-        log_copied = nn.functional.logsigmoid(-p_gen_logit) + log_mass
+        log_attention = rows.take(decoded.log_attention)
+        log_mass = copied_mass(log_attention, rows.matches)
+        log_gen, log_copy = nn.functional.logsigmoid(p_gen_logit), nn.functional.logsigmoid(-p_gen_logit)
+        log_copied = log_copy + log_mass
         if self.generates_words:
             readout, weight, bias = self.seq2seq.readout(rows.take(decoded.features))
             targets = torch.where(rows.in_vocabulary, rows.targets, -1)
             loss, nll = mixture_nll(
                 readout, weight, bias, targets, log_gen, log_copied, rows.weights, self.seq2seq.smoothing
             )
+
+            def generated(some: slice) -> Tensor:
+                return word_log_probs(readout[some], weight, bias)
+
         else:
             loss, nll = end_or_copy_nll(rows, log_gen, log_copied)
+
+            def generated(some: slice) -> Tensor:
+                return torch.zeros_like(log_gen[some, None])
+
+        consistency = None
+        if consistency_weight:
+            consistency = disagreement(
+                lambda some: torch.cat(
+                    [
+                        log_gen[some, None] + generated(some),
+                        log_copy[some, None] + log_attention[some],
+                    ],
+                    dim=1,
+                ),
+                rows.weights,
+                self.seq2seq.vocabulary_size + log_attention.shape[1],
+            )
         coverage_terms = None if decoded.coverage_loss is None else decoded.coverage_loss.flatten()[rows.rows]
         return collect_losses(
             rows,
@@ -63,6 +89,8 @@ class PointerGenerator(SummarizationModel):
             self.seq2seq.pointing_weight,
             coverage_terms,
             self.seq2seq.coverage_weight,
+            consistency,
+            consistency_weight,
         )
 
     @override

@@ -28,7 +28,7 @@ def too_large(batch: Batch, update: int, what: str) -> PrecisError:
 
 
 def gradients_in_halves(
-    model: SummarizationModel, batch: Batch
+    model: SummarizationModel, batch: Batch, consistency_weight: float = 0.0
 ) -> tuple[dict[nn.Parameter, Tensor], tuple[Tensor, Tensor, Tensor]]:
     """The gradient of a batch's loss, from half of its rows at a time.
 
@@ -45,7 +45,7 @@ def gradients_in_halves(
     for rows in (slice(0, middle), slice(middle, None)):
         if len(batch.rows[rows]) == 0:
             continue
-        losses = model.training_loss(*inputs_of(batch, rows))
+        losses = model.training_loss(*inputs_of(batch, rows), consistency_weight)
         summed = losses.total * losses.num_tokens
         half = torch.autograd.grad(summed, parameters, allow_unused=True)
         for parameter, gradient in zip(parameters, half, strict=True):

@@ -84,6 +84,7 @@ def train(
     final_learning_rate: float,
     weight_decay: float,
     gradient_clip: float,
+    consistency_weight: float,
     patience: int,
     log_every_updates: int,
     checkpoint_every_updates: int,
@@ -119,6 +120,7 @@ def train(
         final_learning_rate: the share of the highest that is left at the end.
         weight_decay: decoupled; for Adam only.
         gradient_clip: the largest norm of all gradients together.
+        consistency_weight: alpha of R-Drop; 0: batches are read once.
         patience: validations in a row without a better one after which training stops.
         log_every_updates: updates between two points of the training loss.
         checkpoint_every_updates: updates between two checkpoints.
@@ -160,6 +162,7 @@ def train(
         total_updates=num_updates,
         weight_decay=weight_decay,
         gradient_clip=gradient_clip,
+        consistency_weight=consistency_weight,
         coverage_speedup=coverage_speedup,
         recorder=FlightRecorder(directory, row_id=data.training.row_id, max_skipped=max_skipped_batches),
     )

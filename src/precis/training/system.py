@@ -32,6 +32,7 @@ class SummarizationSystem(pl.LightningModule):
         total_updates: updates in all epochs together.
         weight_decay: decoupled; for Adam only.
         gradient_clip: the largest norm of all gradients together.
+        consistency_weight: alpha of R-Drop, see `SummarizationModel.training_loss`.
         coverage_speedup: how many times faster the weights learn that only coverage has.
         recorder: told of updates that are not finite.
     """
@@ -47,6 +48,7 @@ class SummarizationSystem(pl.LightningModule):
         total_updates: int,
         weight_decay: float,
         gradient_clip: float,
+        consistency_weight: float,
         coverage_speedup: float,
         recorder: FlightRecorder,
     ) -> None:
@@ -59,6 +61,7 @@ class SummarizationSystem(pl.LightningModule):
         self._total_updates = total_updates
         self._weight_decay = weight_decay
         self._gradient_clip = gradient_clip
+        self._consistency_weight = consistency_weight
         self._coverage_speedup = coverage_speedup
         self._recorder = recorder
         self._batch: Batch | None = None
@@ -98,7 +101,7 @@ class SummarizationSystem(pl.LightningModule):
 
     def _loss_of(self, batch: Batch) -> Tensor:
         try:
-            losses = self.model.training_loss(*inputs_of(batch))
+            losses = self.model.training_loss(*inputs_of(batch), self._consistency_weight)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -156,7 +159,7 @@ class SummarizationSystem(pl.LightningModule):
         self.zero_grad(set_to_none=True)
         torch.set_rng_state(self._random_state)
         try:
-            self._gradients, self._losses = gradients_in_halves(self.model, batch)
+            self._gradients, self._losses = gradients_in_halves(self.model, batch, self._consistency_weight)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
