@@ -104,13 +104,22 @@ def test_a_training_that_was_killed_and_terminated_ends_in_the_same_bytes(tmp_pa
     assert_same_training(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize("name", ["attention", "pointer"])
-def test_wherever_it_is_killed_a_training_goes_on_to_the_same_bytes(tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    ("name", "consistency_weight"), [("attention", 0.0), ("pointer", 0.0), ("pointer", 3.0)]
+)
+def test_wherever_it_is_killed_a_training_goes_on_to_the_same_bytes(
+    tmp_path, monkeypatch, name, consistency_weight
+):
     """In the middle of the first epoch of 12 updates, at its end, and in the middle of the second.
 
     Meanwhile the clock is put back by a day, so that the newest checkpoint has the oldest time.
     """
-    settings = {"model_name": name, "max_epochs": 2, "checkpoint_every_updates": 1}
+    settings = {
+        "model_name": name,
+        "max_epochs": 2,
+        "checkpoint_every_updates": 1,
+        "consistency_weight": consistency_weight,
+    }
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'undisturbed.db'}")
     small_training.run(made(tmp_path / "undisturbed"), **settings)
     for update in (5, 12, 17):
