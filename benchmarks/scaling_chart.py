@@ -44,7 +44,7 @@ def main() -> None:
     axes.minorticks_off()
     axes.set(xlabel="training rows", ylabel="points, test split", title=corpus.replace("_", " "))
     axes.set_ylim(bottom=0)
-    axes.legend(loc="center right")
+    axes.legend(loc="lower right")
     figure.savefig(image, dpi=150)
 
 
