@@ -6,9 +6,16 @@ import subprocess
 import sys
 
 import pytest
+from project import Project
 
 MODELS = ["encoder_decoder", "attention", "pointer"]
 pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def finished_project(finished_project, tmp_path_factory) -> Project:
+    """A copy: these tests change parameters and train again, and other files of tests begin with the first run."""
+    return finished_project.copy_to(tmp_path_factory.mktemp("pipeline") / "tickets")
 
 
 def digests(project, *paths: str) -> dict[str, str]:
