@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from precis.commands.init import init
+from precis.commands.init import init, time_explained
 from precis.commands.recipe import recipe
 from precis.corpora.overrides import load_yaml, merge, save_yaml
 from precis.corpora.proposal import guess_columns, propose
@@ -114,6 +115,31 @@ def test_init_proposes_and_writes_what_works(project):
     assert (params.corpus.source, params.corpus.files.path) == ("files", "mine.csv")
     # 40 words a document; five a summary and its end
     assert (params.encode.source_max_length, params.encode.target_max_length) == (40, 6)
+
+
+def test_init_plans_no_more_epochs_than_there_is_time_for(project):
+    write_splits(project / "small", shared=0)
+    result = run(init, "small")
+    assert "Training: 200 rows, 6 epochs; a minute or less for each model" in result.output
+    before = load_params().train.max_epochs
+    assert before == 6
+    (project / "many.yaml").write_text("train: {max_epochs: 1000000}\n")
+    assert run(recipe, "many.yaml").exit_code == 0
+    result = run(init, "small")
+    assert "about 60 minutes for each model" in result.output
+    assert before < load_params().train.max_epochs < 1_000_000
+
+
+def test_a_corpus_too_large_for_a_single_epoch_is_told_how_many_rows_are_not():
+    rows = [{"document": hostile.text(n), "summary": hostile.summary(n)} for n in range(20)]
+    proposal = propose(rows)
+    assert 30 < proposal.words_per_row < 60
+    assert proposal.epochs(10_000, most=6) == 6
+    assert 1 < proposal.epochs(500_000, most=6) < 6
+    assert proposal.epochs(50_000_000, most=6) == 1
+    told = time_explained(proposal, 50_000_000, 1)
+    number = int(re.search(r"corpus\.max_rows: ([\d,]+) ", told)[1].replace(",", ""))
+    assert proposal.minutes(number, 1) == pytest.approx(60, rel=0.01)
 
 
 def write_splits(folder: Path, shared: int) -> None:

@@ -12,6 +12,7 @@ from precis.errors import PrecisError
 
 if TYPE_CHECKING:
     from precis.corpora.firewall import Findings
+    from precis.corpora.proposal import Proposal
 
 _ROWS = 20_000  # looked at; the checks see all
 
@@ -44,6 +45,8 @@ def init(
         print(f"  {name:<16} {lengths.median:>9} {lengths.p95:>7} {lengths.p99:>7} {lengths.longest:>8}")
     findings = _show_checks(file, params, columns, limits)
     raised = raised_limits(findings, params.prepare.checks)
+    training_rows = findings.kept["train"]
+    epochs = proposal.epochs(training_rows, params.train.max_epochs)
     nullable = ("id", "references", "group", "time")
     changes: dict[str, Any] = {
         "corpus": {
@@ -58,6 +61,7 @@ def init(
             "source_max_length": proposal.source_max_length,
             "target_max_length": proposal.target_max_length,
         },
+        "train": {"max_epochs": epochs},
         "decoding": {"max_length": proposal.target_max_length},
     }
     if raised:
@@ -66,11 +70,30 @@ def init(
     check_params(plain(values), f"params.yaml for {file}")
     print("\nProposed for params.yaml:")
     print("\n".join(f"  {line}" for line in said) or "  nothing: it has these values already")
+    print(f"\n{time_explained(proposal, training_rows, epochs)}")
     for check in raised:
         print(f"\n{_leak_explained(check, findings)}")
     if write:
         save_yaml(values, PARAMS_FILE)
         print("\nWritten. Now run `dvc repro`.")
+
+
+def time_explained(proposal: Proposal, rows: int, epochs: int) -> str:
+    """How long training takes, and what to do where that is longer than one may like."""
+    from precis.corpora.proposal import MINUTES
+
+    minutes = proposal.minutes(rows, epochs)
+    said = (
+        f"Training: {rows:,} rows, {epochs} epoch{'s' * (epochs > 1)}; "
+        f"{f'about {minutes:,.0f} minutes' if minutes >= 1.5 else 'a minute or less'} for each model "
+        "on one core of a laptop."
+    )
+    if minutes > MINUTES:
+        said += (
+            f"\nThat is for a single epoch. corpus.max_rows: {int(rows * MINUTES / minutes):,} "
+            f"takes about {MINUTES} minutes."
+        )
+    return said
 
 
 def _leak_explained(check: str, findings: Findings) -> str:

@@ -28,6 +28,10 @@ _NAMES = {
 _READ_SHARE = 0.95  # of what summaries take from documents, so much is to be within the words that are read
 _MOST_LEAKAGE = 0.5  # of a held-out split; beyond it the splits themselves are wrong
 _LONGEST_SUMMARY_SHARE = 0.7  # of the document: what is longer is no summary
+_LARGEST_VOCABULARY = 8000  # twice as many brought nothing on 13,000 stories (docs/quality.md)
+MINUTES = 60
+"""Of training each model, that `precis init` plans for at most."""
+_WORDS_PER_MINUTE = 1_500_000  # read by the pointer with these parameters, on one core (docs/quality.md)
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,20 @@ class Proposal:
     source_max_length: int
     target_max_length: int
     vocabulary_size: int
+    words_per_row: float
+    """Of document and summary, as far as they are read."""
+
+    def minutes(self, rows: int, epochs: int) -> float:
+        """Of training a model on one core of a laptop; roughly, as cores differ."""
+        return rows * self.words_per_row * epochs / _WORDS_PER_MINUTE
+
+    def epochs(self, rows: int, most: int) -> int:
+        """As many as there is time for, at least 1 and at most `most`.
+
+        The learning rate falls over the epochs that are planned, so fewer epochs are better than a training that is
+        stopped early.
+        """
+        return max(1, min(most, int(MINUTES / max(self.minutes(rows, 1), 1e-9))))
 
 
 def propose(rows: Sequence[Mapping[str, Any]]) -> Proposal:
@@ -63,15 +81,18 @@ def propose(rows: Sequence[Mapping[str, Any]]) -> Proposal:
     )
     document, summary = (_lengths([words for words in texts if words]) for texts in (documents, summaries))
     distinct = len({word for words in [*documents, *summaries] for word in words})
+    source_max_length, target_max_length = (
+        _source_max_length(documents, summaries, document.p95),
+        summary.p99 + 1,
+    )
     return Proposal(
         columns,
         document,
         summary,
-        source_max_length=_source_max_length(documents, summaries, document.p95),
-        target_max_length=summary.p99 + 1,
-        vocabulary_size=int(
-            np.clip(_round_up(distinct // 3, 1000), 1000, 8000 if len(rows) < 50_000 else 20_000)
-        ),
+        source_max_length,
+        target_max_length,
+        vocabulary_size=int(np.clip(_round_up(distinct // 3, 1000), 1000, _LARGEST_VOCABULARY)),
+        words_per_row=_mean_length(documents, source_max_length) + _mean_length(summaries, target_max_length),
     )
 
 
@@ -154,6 +175,10 @@ def _lengths(texts: Sequence[Sequence[str]]) -> Lengths:
     sizes = np.array([len(words) for words in texts] or [0])
     median, p95, p99 = (int(np.percentile(sizes, share)) for share in (50, 95, 99))
     return Lengths(median, p95, p99, int(sizes.max()))
+
+
+def _mean_length(texts: Sequence[Sequence[str]], most: int) -> float:
+    return float(np.mean([min(len(words), most) for words in texts]))
 
 
 def _source_max_length(
