@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from quality_runs import NOTE
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -49,7 +50,6 @@ WORK = Path(".work/quality")
 MODELS = ("pointer", "attention", "encoder_decoder")
 HEADING = "## Quality"
 STAGES = ("vocabulary", "encode", "train", "evaluate")  # what runs here, by its names in dvc.yaml
-NOTE = "trained.json"  # written when a model is trained and its decoding chosen
 FIRST_WORDS = (4, 6, 8, 10, 12, 14, 16, 20, 25, 30, 40, 50)  # of a document, as its summary
 FIRST_WORDS_DOCUMENTS = 300  # validation documents that choose among them
 STATISTICS = ("oov_recall", "novel_2grams", "repetition", "unsupported_rate", "mean_length")

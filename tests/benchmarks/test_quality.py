@@ -95,6 +95,41 @@ def test_settings_are_compared_on_validation_without_training_anew_or_touching_t
     assert benchmark.results == before
 
 
+def tried_on(benchmark: Benchmark, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, f"benchmarks/{script}", *arguments]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def test_an_ensemble_of_a_model_and_itself_writes_what_the_model_writes(benchmark):
+    (run,) = (benchmark.folder / "work").glob("tickets-*/pointer-1")
+    done = tried_on(benchmark, "ensemble.py", str(run), str(run))
+    assert done.returncode == 0, done.stderr
+    alone, together = re.findall(rf"{re.escape(str(run))} \| ([\d.]+).*", done.stdout)
+    assert alone == together and "+0.00 [+0.00, +0.00]" in done.stdout
+    assert "30 validation rows" in done.stdout
+
+
+def test_least_risk_is_chosen_among_what_the_search_finds(benchmark):
+    (run,) = (benchmark.folder / "work").glob("tickets-*/pointer-1")
+    done = tried_on(benchmark, "minimum_bayes_risk.py", str(run), "--beam", "4")
+    assert done.returncode == 0, done.stderr
+    means = {
+        name: float(mean)
+        for name, mean in re.findall(r"^\| ([a-z][^|]*) \| ([\d.]+)", done.stdout, re.MULTILINE)
+    }
+    assert len(means) == 7
+    best = means["best, if one knew"]
+    assert best > means["first"] and all(mean <= best for mean in means.values())
+
+
+@pytest.mark.parametrize("script", ["ensemble.py", "minimum_bayes_risk.py"])
+def test_what_is_no_run_is_told(benchmark, tmp_path, script):
+    done = tried_on(benchmark, script, str(tmp_path))
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: {tmp_path}: no trained.json there; expected a run of benchmarks/quality.py" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
