@@ -158,7 +158,9 @@ def test_init_lets_splits_that_overlap_through_with_the_copies_set_aside(project
     write_splits(project / "leaky", shared=8)  # a fifth; params.yaml allows a twentieth
     result = run(init, "leaky")
     assert result.exit_code == 0, result.exception
-    assert "8 of the 40 documents of test (20.0%) are in train, too" in result.output
+    assert (
+        "The given splits overlap: 8 of the 40 documents of test (20.0%) are in train, too" in result.output
+    )
     assert "prepare.checks.leakage.max_share: 0.05 -> " in result.output
     download.main()
     prepare.main()
@@ -166,6 +168,30 @@ def test_init_lets_splits_that_overlap_through_with_the_copies_set_aside(project
     assert (rows["train"].num_rows, rows["test"].num_rows) == (192, 40)
     documents = {split: set(table["document"].to_pylist()) for split, table in rows.items()}
     assert not documents["train"] & documents["test"]
+
+
+def test_init_names_groups_where_it_is_precis_that_splits(project):
+    threads = [n if n < 180 else 180 + (n - 180) // 2 for n in range(300)]  # the last 60 of two mails
+    rows = [
+        {"document": f"{hostile.text(thread)} number {n}", "summary": hostile.summary(n), "thread": thread}
+        for n, thread in enumerate(threads)
+    ]
+    for name, columns in {
+        "alone": ("document", "summary"),
+        "grouped": ("document", "summary", "thread"),
+    }.items():
+        lines = [json.dumps({column: row[column] for column in columns}) for row in rows]
+        (project / f"{name}.jsonl").write_text("\n".join(lines))
+    result = run(init, "alone.jsonl")
+    assert "prepare.checks.near_leakage.max_share: 0.2 -> " in result.output
+    assert (
+        "Documents are much alike: " in result.output and "name it in corpus.columns.group" in result.output
+    )
+    assert "given splits" not in result.output
+    shutil.copy(ROOT / "params.yaml", project)
+    result = run(init, "grouped.jsonl")
+    assert "corpus.columns.group: null -> thread" in result.output
+    assert "near_leakage" not in result.output
 
 
 def test_init_does_not_excuse_a_test_split_that_is_mostly_training_data(project):

@@ -22,7 +22,7 @@ def init(
     write: Annotated[bool, typer.Option(help="Write the proposal to params.yaml.")] = True,
 ) -> None:
     """Guess the columns of a corpus, show lengths and checks, and write a `corpus` section with what suits it."""
-    from precis.corpora.files import Limits, first_rows
+    from precis.corpora.files import Limits, find_files, first_rows
     from precis.corpora.overrides import load_yaml, merge, plain, save_yaml
     from precis.corpora.proposal import propose, raised_limits
     from precis.params import PARAMS_FILE, check_params
@@ -72,7 +72,8 @@ def init(
     print("\n".join(f"  {line}" for line in said) or "  nothing: it has these values already")
     print(f"\n{time_explained(proposal, training_rows, epochs)}")
     for check in raised:
-        print(f"\n{_leak_explained(check, findings)}")
+        given = any(one.split for one in find_files(file, {}))
+        print(f"\n{_leak_explained(check, findings, given=given, group=columns.group)}")
     if write:
         save_yaml(values, PARAMS_FILE)
         print("\nWritten. Now run `dvc repro`.")
@@ -96,17 +97,34 @@ def time_explained(proposal: Proposal, rows: int, epochs: int) -> str:
     return said
 
 
-def _leak_explained(check: str, findings: Findings) -> str:
-    """What is done about splits that share documents, and for whom that is wrong."""
+def _leak_explained(check: str, findings: Findings, *, given: bool, group: str | None) -> str:
+    """What is done about splits that share documents, and for whom that is wrong.
+
+    Args:
+        check: leakage or near_leakage.
+        findings: what the checks found.
+        given: the corpus came in splits; else precis splits it.
+        group: the column by which it does so.
+    """
     held_out, other, number, share = findings.worst_leak(check)
     what = "are in" if check == "leakage" else "are nearly the same as one in"
-    return (
-        f"The given splits overlap: {number:,} of the {findings.read[held_out]:,} documents of {held_out} "
-        f"({share:.1%}) {what} {other}, too.\n"
+    said = (
+        f"{'The given splits overlap' if given else 'Documents are much alike'}: {number:,} of the "
+        f"{findings.read[held_out]:,} documents of {held_out} ({share:.1%}) {what} {other}, too.\n"
         f"prepare.checks.{check}.max_share is raised so that `prepare` goes on: it sets the copies in {other} aside\n"
-        f"and leaves {held_out} whole, so that no model learns from what it is scored on. If the files were not meant\n"
-        "to overlap, look at how they were split; or give precis one file, which it splits without overlap."
+        f"and leaves {held_out} whole, so that no model learns from what it is scored on."
     )
+    if given:
+        said += (
+            " If the files were not meant\n"
+            "to overlap, look at how they were split; or give precis one file, which it splits without overlap."
+        )
+    elif group is None:
+        said += (
+            " If a column says which\n"
+            "rows belong together (a thread, a customer), name it in corpus.columns.group: one split has them all."
+        )
+    return said
 
 
 def _show_checks(file: Path, params: Any, columns: Any, limits: Any) -> Findings:
