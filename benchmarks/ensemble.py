@@ -19,14 +19,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality_runs import SHOWN, Run
+from quality_runs import SHOWN, Run, gains
 from torch import Tensor
 from typing_extensions import override
 
 from precis.errors import PrecisError
-from precis.evaluation.rouge import ROUGE_TYPES, parallel_rouge
+from precis.evaluation.rouge import parallel_rouge
 from precis.evaluation.rows import references
-from precis.evaluation.significance import paired_difference
 from precis.models.base import Memory, State, Step, SummarizationModel
 from precis.models.losses import Losses
 from precis.models.source import Source, Target
@@ -117,11 +116,11 @@ def _words(vocabulary: Vocabulary) -> list[str]:
 
 
 def scores(summarizer: Summarizer, rows: Sequence[dict[str, Any]], run: Run) -> np.ndarray:
-    """ROUGE F1 by document in points, (N, ROUGE types), with the decoding and the convention of a run."""
+    """ROUGE F1 by document in points, (N, 3), with the decoding and the convention of a run."""
     documents = [row["document"] for row in rows]
     texts = [summary.text for summary in summarizer.summarize(documents, **run.decoding())]
     with parallel_rouge(run.convention(), 1) as rouge:
-        return 100 * rouge.score(zip(map(references, rows), texts, strict=True)).values
+        return 100 * rouge.score(zip(map(references, rows), texts, strict=True)).values[:, SHOWN]
 
 
 def main() -> None:
@@ -140,22 +139,10 @@ def main() -> None:
     print("| models | ROUGE-1 | ROUGE-2 | ROUGE-L |")
     print("| --- | ---: | ---: | ---: |")
     alone = scores(Summarizer.load(first.model), rows, first)
-    print(f"| {first.folder} | {' | '.join(f'{alone[:, column(name)].mean():.2f}' for name in SHOWN)} |")
+    print(f"| {first.folder} | {' | '.join(f'{mean:.2f}' for mean in alone.mean(axis=0))} |")
     for number in range(2, len(runs) + 1):
         together = scores(ensemble(runs[:number]), rows, first)
-        cells = []
-        for name in SHOWN:
-            gain = paired_difference(
-                alone[:, column(name)], together[:, column(name)], resamples=1000, confidence=0.95, seed=1
-            )
-            mean = together[:, column(name)].mean()
-            cells.append(f"{mean:.2f}, {gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]")
-        print(f"| and {runs[number - 1].folder} | {' | '.join(cells)} |", flush=True)
-
-
-def column(rouge_type: str) -> int:
-    """Of a ROUGE type, in an array of scores."""
-    return ROUGE_TYPES.index(rouge_type)
+        print(f"| and {runs[number - 1].folder} | {gains(alone, together)} |", flush=True)
 
 
 if __name__ == "__main__":

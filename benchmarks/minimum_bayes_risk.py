@@ -18,22 +18,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from quality_runs import SHOWN, Run
+from quality_runs import SHOWN, Run, gains
 
 from precis.errors import PrecisError
-from precis.evaluation.rouge import ROUGE_TYPES, ParallelRouge, parallel_rouge
+from precis.evaluation.rouge import ParallelRouge, parallel_rouge
 from precis.evaluation.rows import references
-from precis.evaluation.significance import paired_difference
 from precis.serving.summarizer import Candidates, Summarizer
 
 ALPHAS = (0.25, 0.5, 1.0, 2.0, 4.0)
-COLUMNS = [ROUGE_TYPES.index(name) for name in SHOWN]
 
 
 def utilities(found: Sequence[Candidates], rouge: ParallelRouge) -> list[np.ndarray]:
     """ROUGE-1 plus ROUGE-2 of each hypothesis (columns) with each other as its reference (rows)."""
     pairs = [([one], other) for document in found for one in document.texts for other in document.texts]
-    values = rouge.score(pairs).values[:, COLUMNS[:2]].sum(axis=1)
+    values = rouge.score(pairs).values[:, SHOWN[:2]].sum(axis=1)
     sizes = [len(document.texts) for document in found]
     ends = np.cumsum([size**2 for size in sizes])[:-1]
     return [part.reshape(size, size) for part, size in zip(np.split(values, ends), sizes, strict=True)]
@@ -67,7 +65,7 @@ def main() -> None:
             for row, document in zip(rows, found, strict=True)
             for text in document.texts
         ]
-        values = 100 * rouge.score(pairs).values[:, COLUMNS]
+        values = 100 * rouge.score(pairs).values[:, SHOWN]
     gained = np.split(values, np.cumsum([len(document.texts) for document in found])[:-1])
     most_probable = np.stack([of_document[0] for of_document in gained])
     print(f"{len(rows)} validation rows, beam {arguments.beam}, {run.convention().signature}\n")
@@ -84,14 +82,7 @@ def main() -> None:
     choices["best, if one knew"] = [int(np.argmax(own[:, :2].sum(axis=1))) for own in gained]
     for name, chosen in choices.items():
         ours = np.stack([own[number] for own, number in zip(gained, chosen, strict=True)])
-        cells = []
-        for column in range(len(SHOWN)):
-            gain = paired_difference(
-                most_probable[:, column], ours[:, column], resamples=1000, confidence=0.95, seed=1
-            )
-            mean = ours[:, column].mean()
-            cells.append(f"{mean:.2f}, {gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]")
-        print(f"| {name} | {' | '.join(cells)} |")
+        print(f"| {name} | {gains(most_probable, ours)} |")
 
 
 if __name__ == "__main__":

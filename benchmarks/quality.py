@@ -31,14 +31,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from quality_runs import NOTE
+from quality_runs import NOTE, convention_of
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from precis.commands.recipe import recipe_file
 from precis.corpora.overrides import load_yaml, merge, plain, recipe_changes, save_yaml
 from precis.errors import PrecisError
-from precis.evaluation.rouge import ROUGE_TYPES, RougeConvention, parallel_rouge
+from precis.evaluation.rouge import ROUGE_TYPES, parallel_rouge
 from precis.evaluation.rows import count_rows, read_rows, references
 from precis.evaluation.significance import bootstrap, paired_difference
 from precis.files import atomic_path
@@ -97,13 +97,7 @@ class Benchmark:
         self.folder: Path = arguments.work / f"{self.corpus.name}-{digest}"
         self.log = self.folder / "log.txt"
         self.split = "validation" if self.on_validation else "test"
-        evaluation = self.params.evaluation
-        self.convention = RougeConvention(
-            stemmer=evaluation.stemmer,
-            summary_level=evaluation.summary_level,
-            references=evaluation.references,
-            tokenizer=evaluation.tokenizer,
-        )
+        self.convention = convention_of(self.params.evaluation)
 
     def prepare(self) -> None:
         """The data stages; quick, so always done anew: what they make is never older than their code."""

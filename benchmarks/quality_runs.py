@@ -8,14 +8,36 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from precis.corpora.overrides import load_yaml, plain
 from precis.errors import PrecisError
-from precis.evaluation.rouge import RougeConvention
+from precis.evaluation.rouge import ROUGE_TYPES, RougeConvention
 from precis.evaluation.rows import count_rows, read_rows
-from precis.params import Params, check_params
+from precis.evaluation.significance import paired_difference
+from precis.params import EvaluationParams, Params, check_params
 
 NOTE = "trained.json"  # of quality.py, once a model is trained and its decoding chosen
-SHOWN = ("rouge1", "rouge2", "rougeL")
+SHOWN = [ROUGE_TYPES.index(name) for name in ("rouge1", "rouge2", "rougeL")]  # columns of scores
+
+
+def convention_of(settings: EvaluationParams) -> RougeConvention:
+    """How `params.yaml: evaluation` has it."""
+    return RougeConvention(
+        stemmer=settings.stemmer,
+        summary_level=settings.summary_level,
+        references=settings.references,
+        tokenizer=settings.tokenizer,
+    )
+
+
+def gains(before: np.ndarray, after: np.ndarray) -> str:
+    """Cells of a table, one for each column of SHOWN: the mean, and the gain with its interval by paired bootstrap."""
+    cells = []
+    for old, new in zip(before.T, after.T, strict=True):
+        gain = paired_difference(old, new, resamples=1000, confidence=0.95, seed=1)
+        cells.append(f"{new.mean():.2f}, {gain.mean:+.2f} [{gain.low:+.2f}, {gain.high:+.2f}]")
+    return " | ".join(cells)
 
 
 @dataclass(frozen=True)
@@ -49,13 +71,7 @@ class Run:
 
     def convention(self) -> RougeConvention:
         """How its summaries are scored."""
-        settings = self.params.evaluation
-        return RougeConvention(
-            stemmer=settings.stemmer,
-            summary_level=settings.summary_level,
-            references=settings.references,
-            tokenizer=settings.tokenizer,
-        )
+        return convention_of(self.params.evaluation)
 
     def validation(self) -> list[dict[str, Any]]:
         """All rows of the validation split."""

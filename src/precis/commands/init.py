@@ -70,7 +70,7 @@ def init(
     check_params(plain(values), f"params.yaml for {file}")
     print("\nProposed for params.yaml:")
     print("\n".join(f"  {line}" for line in said) or "  nothing: it has these values already")
-    print(f"\n{time_explained(proposal, training_rows, epochs)}")
+    print(f"\n{time_explained(proposal, training_rows, epochs, findings.read.total())}")
     for check in raised:
         given = any(one.split for one in find_files(file, {}))
         print(f"\n{_leak_explained(check, findings, given=given, group=columns.group)}")
@@ -79,8 +79,15 @@ def init(
         print("\nWritten. Now run `dvc repro`.")
 
 
-def time_explained(proposal: Proposal, rows: int, epochs: int) -> str:
-    """How long training takes, and what to do where that is longer than one may like."""
+def time_explained(proposal: Proposal, rows: int, epochs: int, all_rows: int) -> str:
+    """How long training takes, and what to do where that is longer than one may like.
+
+    Args:
+        proposal: the lengths.
+        rows: of training.
+        epochs: over these.
+        all_rows: of all splits together, as corpus.max_rows counts them.
+    """
     from precis.corpora.proposal import MINUTES
 
     minutes = proposal.minutes(rows, epochs)
@@ -91,7 +98,7 @@ def time_explained(proposal: Proposal, rows: int, epochs: int) -> str:
     )
     if minutes > MINUTES:
         said += (
-            f"\nThat is for a single epoch. corpus.max_rows: {int(rows * MINUTES / minutes):,} "
+            f"\nThat is for a single epoch. corpus.max_rows: {int(all_rows * MINUTES / minutes):,} "
             f"takes about {MINUTES} minutes."
         )
     return said
